@@ -1,0 +1,133 @@
+# Stillpoint's one Makefile. `make help` lists the targets.
+#
+# VARIANT chooses the instrumentation and the folder under build/:
+#   release (default) · asan (ASan+UBSan) · tsan
+# CC chooses the compiler; both gcc and clang must build without a warning.
+
+VARIANT ?= release
+CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+B       := build/$(VARIANT)-$(notdir $(CC))
+GEN     := build/gen
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+CFLAGS_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_tsan    := -O1 -fsanitize=thread -fno-omit-frame-pointer
+CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS  := -std=gnu11 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+           -Wvla -Wpointer-arith -Wwrite-strings -fno-common -fPIE $(CFLAGS_$(VARIANT))
+CPPFLAGS := -D_GNU_SOURCE -I. -isystem $(GEN) -MMD -MP
+LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(filter -fsanitize%,$(CFLAGS_$(VARIANT)))
+LDLIBS  := -lgrpc -lgpr -lprotobuf-c -lcurl -lyaml -lssl -lcrypto -lzstd -ljansson -lyajl \
+           -lsystemd -lpthread -lm
+TEST_LIBS := -lcheck -lsubunit -lrt -lm
+
+PROTOS    := $(wildcard proto/stillpoint/v1/*.proto proto/grpc/*.proto)
+GEN_C     := $(PROTOS:proto/%.proto=$(GEN)/%.pb-c.c)
+GEN_H     := $(GEN_C:.c=.h)
+DESCRIPTORS := $(GEN)/descriptors
+
+COMMON_C  := $(wildcard common/*/*.c)
+COORD_C   := $(filter-out coordinator/shell/main.c,\
+               $(wildcard coordinator/flow/*.c coordinator/admin/*.c coordinator/shell/*.c))
+CTL_C     := $(wildcard coordinator/ctl/*.c)
+AGENT_C   := $(filter-out agent/shell/main.c agent/guardian/main.c,\
+               $(wildcard agent/flow/*.c agent/guardian/*.c agent/work/*.c agent/shell/*.c))
+SIM_C     := $(wildcard tests/sim/*.c)
+UNIT_C    := $(wildcard tests/unit/*/*_test.c tests/unit/*/*/*_test.c)
+TOOL_C    := $(wildcard tests/tools/*.c)
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+GEN_O  := $(GEN_C:$(GEN)/%.c=$(B)/gen/%.o) $(B)/gen/descriptors.o
+
+LIB_COMMON := $(B)/libcommon.a
+LIB_COORD  := $(B)/libcoordinator.a
+LIB_AGENT  := $(B)/libagent.a
+
+PROGRAMS := $(if $(wildcard coordinator/shell/main.c),$(B)/stillpoint-coordinator) \
+            $(if $(wildcard coordinator/ctl/main.c),$(B)/stillpoint) \
+            $(if $(wildcard agent/shell/main.c),$(B)/stillpoint-agent) \
+            $(if $(wildcard agent/guardian/main.c),$(B)/stillpoint-guardian)
+UNITS := $(UNIT_C:%.c=$(B)/%)
+TOOLS := $(TOOL_C:%.c=$(B)/%)
+SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
+
+.PHONY: all check lint format install clean help units sim tools asan tsan
+.DEFAULT_GOAL := all
+.SECONDARY:
+
+all: $(PROGRAMS) $(TOOLS)   ## build every program
+units: $(UNITS)             ## build the unit tests
+tools: $(TOOLS)             ## build the programs that tests use
+sim: $(SIM)                 ## build the simulator
+
+# protobuf-c puts generated code under build/gen; the descriptor set serves gRPC reflection.
+$(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: proto/%.proto $(PROTOS)
+	@mkdir -p $(GEN)
+	protoc-c -Iproto --c_out=$(GEN) $<
+
+$(DESCRIPTORS).pb: $(PROTOS)
+	@mkdir -p $(GEN)
+	protoc -Iproto --include_imports --descriptor_set_out=$@ $(PROTOS)
+
+$(DESCRIPTORS).c: $(DESCRIPTORS).pb
+	@{ echo '#include <stddef.h>'; \
+	   echo 'extern const unsigned char stillpoint_descriptors[];'; \
+	   echo 'extern const size_t stillpoint_descriptors_bytes;'; \
+	   echo 'const unsigned char stillpoint_descriptors[] = {'; \
+	   od -An -v -tu1 $< | sed 's/ *\([0-9][0-9]*\)/\1,/g'; echo '};'; \
+	   echo 'const size_t stillpoint_descriptors_bytes = sizeof stillpoint_descriptors;'; } > $@
+
+$(B)/gen/%.o: $(GEN)/%.c $(GEN_H)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/%.o: %.c $(GEN_H)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(LIB_COMMON): $(call obj,$(COMMON_C)) $(GEN_O)
+$(LIB_COORD): $(call obj,$(COORD_C))
+$(LIB_AGENT): $(call obj,$(AGENT_C))
+%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/stillpoint-coordinator: $(B)/coordinator/shell/main.o $(LIB_COORD) $(LIB_COMMON)
+$(B)/stillpoint: $(call obj,$(CTL_C)) $(LIB_COMMON)
+$(B)/stillpoint-agent: $(B)/agent/shell/main.o $(LIB_AGENT) $(LIB_COMMON)
+$(B)/stillpoint-guardian: $(B)/agent/guardian/main.o $(LIB_AGENT) $(LIB_COMMON)
+$(PROGRAMS):
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(UNITS): $(B)/%: $(B)/%.o $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
+
+$(B)/tests/sim/sim: $(call obj,$(SIM_C)) $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
+
+$(TOOLS): $(B)/%: $(B)/%.o $(LIB_COMMON)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lsqlite3
+
+check: units sim            ## run unit tests and the scripted simulations
+	deploy/run-units $(UNITS) $(SIM)
+
+asan:                       ## unit tests and simulations under ASan and UBSan
+	$(MAKE) VARIANT=asan check
+tsan:                       ## threaded unit tests under TSan
+	$(MAKE) VARIANT=tsan check
+
+lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
+	tests/lint/run
+
+format:                     ## rewrite all C files as .clang-format says
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:                      ## remove everything built
+	rm -rf build
+
+help:                       ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+-include $(shell find build -name '*.d' 2>/dev/null)
