@@ -1,0 +1,46 @@
+/* Stage 2: from a group's partitions and the registry to who must be asked for what, and
+ * which locks that takes. No I/O, no clock. Loop thread only. */
+#ifndef COORDINATOR_FLOW_PLAN_H
+#define COORDINATOR_FLOW_PLAN_H
+
+#include "coordinator/flow/registry.h"
+
+/* One partition as the group file names it: "node/partition". */
+struct plan_part {
+    struct node_id node;
+    struct part_id part;
+    struct domain_id domain;
+    char path[1024];
+};
+
+struct plan_node {
+    struct node_id node;
+    char address[ADDRESS_BYTES];
+    size_t first; /* its partitions are parts[first] to parts[first + n - 1] */
+    size_t n;
+};
+
+/* Invariants: parts ascend by (node, partition); domains ascend and are unique. */
+struct plan {
+    struct plan_part *parts; /* owned */
+    size_t n_parts;
+    struct plan_node *nodes; /* owned */
+    size_t n_nodes;
+    struct domain_id *domains; /* owned: the locks to take besides the group's */
+    size_t n_domains;
+};
+
+void plan_free(struct plan *p);
+DEFINE_AUTO(plan, struct plan *, plan_free);
+
+/* Splits "node/partition". INVALID otherwise. */
+struct err *plan_parse_part(const char *text, struct plan_part *out) MUST_USE;
+
+/* Plans a round over `names`. `strict`: every partition must quiesce. Errors name every
+ * partition at fault (up to 1,000 bytes of them) and what to do: NOT_FOUND for unknown
+ * nodes and partitions, UNAVAILABLE for nodes that are away, CONFLICT for partitions that
+ * cannot be used, LIMIT beyond CUT_MAX_PARTS. The caller owns *out. */
+struct err *plan_make(const struct registry *r, const char *const *names, size_t n,
+                      bool strict, int64_t now_ms, struct plan **out) MUST_USE;
+
+#endif

@@ -1,0 +1,69 @@
+#include "coordinator/flow/registry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+
+void registry_init(struct registry *r)
+{
+    *r = (struct registry){0};
+}
+
+void registry_fini(struct registry *r)
+{
+    for (size_t i = 0; i < r->n_nodes; i++)
+        free(r->nodes[i].info.parts);
+    free(r->nodes);
+    *r = (struct registry){0};
+}
+
+/* The first index whose node is not below `node`. */
+static size_t lower_bound(const struct registry *r, const struct node_id *node)
+{
+    size_t lo = 0;
+    size_t hi = r->n_nodes;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(r->nodes[mid].info.node.text, node->text) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static bool is_at(const struct registry *r, size_t i, const struct node_id *node)
+{
+    return i < r->n_nodes && strcmp(r->nodes[i].info.node.text, node->text) == 0;
+}
+
+struct err *registry_put(struct registry *r, struct node_info *info, int64_t now_ms)
+{
+    size_t i = lower_bound(r, &info->node);
+    if (is_at(r, i, &info->node)) {
+        free(r->nodes[i].info.parts);
+    } else {
+        if (r->n_nodes == REGISTRY_MAX_NODES)
+            return err_new(ERR_LIMIT, "more than %d nodes", REGISTRY_MAX_NODES);
+        mem_reserve((void **)&r->nodes, &r->cap, r->n_nodes, sizeof *r->nodes);
+        memmove(&r->nodes[i + 1], &r->nodes[i], (r->n_nodes - i) * sizeof *r->nodes);
+        r->n_nodes++;
+    }
+    r->nodes[i] = (struct registry_node){.info = *info, .seen_ms = now_ms};
+    info->parts = NULL;
+    info->n_parts = 0;
+    return NULL;
+}
+
+const struct registry_node *registry_find(const struct registry *r,
+                                          const struct node_id *node)
+{
+    size_t i = lower_bound(r, node);
+    return is_at(r, i, node) ? &r->nodes[i] : NULL;
+}
+
+bool registry_is_connected(const struct registry_node *n, int64_t now_ms)
+{
+    return now_ms - n->seen_ms < REGISTRY_GONE_MS;
+}

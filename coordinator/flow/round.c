@@ -1,0 +1,511 @@
+#include "coordinator/flow/round.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "coordinator/flow/recover.h"
+
+/*  PLANNED ─START→ OPENING → PREPARING → FREEZING → CAPTURING → RECORDING → CAPTURED
+ *     │               │           └─────────┴───────────┴──→ ABORTING → ABORTED
+ *     └─RECOVER→ INSPECTING ─all captured→ RECORDING
+ *                     └──────────otherwise→ ABORTING
+ *  LOST is reached from every state that is not final. */
+#define ANY_FAILURE (SM_TO(ROUND_ABORTING) | SM_TO(ROUND_LOST))
+static const struct sm_state states[] = {
+    [ROUND_PLANNED] = {"PLANNED", SM_INITIAL,
+                       SM_TO(ROUND_OPENING) | SM_TO(ROUND_INSPECTING) |
+                           SM_TO(ROUND_LOST)},
+    [ROUND_OPENING] = {"OPENING", 0, SM_TO(ROUND_PREPARING) | ANY_FAILURE},
+    [ROUND_INSPECTING] = {"INSPECTING", 0, SM_TO(ROUND_RECORDING) | ANY_FAILURE},
+    [ROUND_PREPARING] = {"PREPARING", 0, SM_TO(ROUND_FREEZING) | ANY_FAILURE},
+    [ROUND_FREEZING] = {"FREEZING", 0, SM_TO(ROUND_CAPTURING) | ANY_FAILURE},
+    [ROUND_CAPTURING] = {"CAPTURING", 0, SM_TO(ROUND_RECORDING) | ANY_FAILURE},
+    [ROUND_RECORDING] = {"RECORDING", 0, SM_TO(ROUND_CAPTURED) | SM_TO(ROUND_LOST)},
+    [ROUND_ABORTING] = {"ABORTING", 0, SM_TO(ROUND_ABORTED) | SM_TO(ROUND_LOST)},
+    [ROUND_CAPTURED] = {"CAPTURED", SM_FINAL, 0},
+    [ROUND_ABORTED] = {"ABORTED", SM_FINAL, 0},
+    [ROUND_LOST] = {"LOST", SM_FINAL, 0},
+};
+
+void round_acts_init(struct round_acts *a)
+{
+    *a = (struct round_acts){0};
+}
+
+void round_acts_fini(struct round_acts *a)
+{
+    free(a->items);
+    *a = (struct round_acts){0};
+}
+
+static void act(struct round_acts *out, struct round_act a)
+{
+    mem_reserve((void **)&out->items, &out->cap, out->n, sizeof *out->items);
+    out->items[out->n++] = a;
+}
+
+void round_init(struct round *r, const struct round_conf *conf)
+{
+    assert(conf->n_nodes > 0);
+    assert(conf->n_parts > 0 && conf->n_parts <= CUT_MAX_PARTS);
+    *r = (struct round){.conf = *conf};
+    r->nodes = mem_array(conf->n_nodes, sizeof *r->nodes);
+    sm_init(&r->sm, "round", states, ROUND_PLANNED);
+}
+
+void round_fini(struct round *r)
+{
+    free(r->nodes);
+    free(r->epochs);
+    free(r->proofs);
+    *r = (struct round){0};
+}
+
+bool round_is_final(const struct round *r)
+{
+    return sm_is_final(&r->sm);
+}
+
+void round_check(const struct round *r)
+{
+    bool recorded = r->sm.state == ROUND_RECORDING || r->sm.state == ROUND_CAPTURED;
+    if (recorded) {
+        assert(r->n_proofs == r->conf.n_parts);
+        AUTO(err)
+        struct err *e =
+            cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
+        assert(!e);
+    }
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        assert(!(recorded && r->nodes[i].call == CALL_ABORT));
+        assert(!(r->sm.state == ROUND_CAPTURING && !r->taken_over && r->n_epochs == 0));
+    }
+}
+
+/* Gives every node the same call and a fresh start. */
+static void send_all(struct round *r, enum round_call call, struct round_acts *out)
+{
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        r->nodes[i] = (struct round_node){.call = call, .waiting = true};
+        act(out, (struct round_act){.kind = ROUND_ACT_CALL, .call = call, .node = i});
+    }
+}
+
+static bool all_done(const struct round *r)
+{
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (!r->nodes[i].done)
+            return false;
+    return true;
+}
+
+static void store(struct round *r, enum round_act_kind kind, struct round_acts *out)
+{
+    assert(!r->storing);
+    r->storing = true;
+    r->store_retry_at_ms = 0;
+    act(out, (struct round_act){.kind = kind});
+}
+
+static void finish(struct round *r, int state, struct round_acts *out)
+{
+    sm_move(&r->sm, state);
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        r->nodes[i] = (struct round_node){0};
+    act(out, (struct round_act){.kind = ROUND_ACT_FINISHED});
+}
+
+/* PROTOCOL.md step 5.2: one failure of a strict set aborts it. Agents are told at once,
+ * so that nothing stays frozen while etcd is slow; the record follows. */
+static void begin_abort(struct round *r, int64_t now_ms, const char *why,
+                        struct round_acts *out)
+{
+    snprintf(r->error, sizeof r->error, "%s", why);
+    sm_move(&r->sm, ROUND_ABORTING);
+    r->deadline_ms = now_ms + ROUND_ABORT_TIMEOUT_MS;
+    send_all(r, CALL_ABORT, out);
+    store(r, ROUND_ACT_STORE_ABORTED, out);
+}
+
+static void begin_record(struct round *r, struct round_acts *out)
+{
+    sm_move(&r->sm, ROUND_RECORDING);
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        r->nodes[i] = (struct round_node){0};
+    store(r, ROUND_ACT_STORE_CAPTURED, out);
+}
+
+static void add_epochs(struct round *r, const struct domain_epoch *epochs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        mem_reserve((void **)&r->epochs, &r->cap_epochs, r->n_epochs, sizeof *r->epochs);
+        r->epochs[r->n_epochs++] = epochs[i];
+    }
+}
+
+static void add_proofs(struct round *r, const struct proof *proofs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        mem_reserve((void **)&r->proofs, &r->cap_proofs, r->n_proofs, sizeof *r->proofs);
+        r->proofs[r->n_proofs++] = proofs[i];
+    }
+}
+
+/* PROTOCOL.md step 2: every agent is prepared. */
+static void begin_freeze(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    sm_move(&r->sm, ROUND_FREEZING);
+    r->deadline_ms = now_ms + r->conf.freeze_timeout_ms;
+    send_all(r, CALL_FREEZE, out);
+}
+
+/* PROTOCOL.md step 3: only after *every* member has answered is the first Commit sent. */
+static void begin_commit(struct round *r, const struct round_event *ev,
+                         struct round_acts *out)
+{
+    cut_sort(r->epochs, r->n_epochs);
+    sm_move(&r->sm, ROUND_CAPTURING);
+    r->cut_unix_ms = ev->unix_ms;
+    r->deadline_ms = ev->now_ms + r->conf.hold_limit_ms + ROUND_COMMIT_SLACK_MS;
+    send_all(r, CALL_COMMIT, out);
+}
+
+static void end_commit(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    AUTO(err) struct err *e = NULL;
+    if (r->n_proofs != r->conf.n_parts)
+        e = err_new(ERR_CORRUPT, "%zu proofs for %zu partitions", r->n_proofs,
+                    r->conf.n_parts);
+    else
+        e = cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
+    if (!e) {
+        begin_record(r, out);
+        return;
+    }
+    AUTO(str) char *text = err_text(e);
+    begin_abort(r, now_ms, text, out);
+}
+
+static void on_inspected(struct round *r, const struct round_event *ev,
+                         struct round_acts *out)
+{
+    if (ev->view == VIEW_CAPTURED) {
+        if (r->n_epochs == 0) {
+            add_epochs(r, ev->epochs, ev->n_epochs);
+            cut_sort(r->epochs, r->n_epochs);
+        }
+        add_proofs(r, ev->proofs, ev->n_proofs);
+        if (ev->n_proofs > 0)
+            r->cut_unix_ms = ev->proofs[0].cut_unix_ms;
+    }
+    switch (recover_decide(r, ev->view)) {
+    case RECOVER_WAIT:
+        return;
+    case RECOVER_ROLL_FORWARD:
+        begin_record(r, out);
+        return;
+    case RECOVER_ABORT:
+        begin_abort(
+            r, ev->now_ms,
+            "the coordinator was replaced during the round and not every partition "
+            "had been captured; create the set again",
+            out);
+        return;
+    }
+}
+
+static void on_yes(struct round *r, const struct round_event *ev, struct round_acts *out)
+{
+    switch (r->sm.state) {
+    case ROUND_PREPARING:
+        if (all_done(r))
+            begin_freeze(r, ev->now_ms, out);
+        return;
+    case ROUND_FREEZING:
+        add_epochs(r, ev->epochs, ev->n_epochs);
+        if (all_done(r))
+            begin_commit(r, ev, out);
+        return;
+    case ROUND_CAPTURING:
+        add_proofs(r, ev->proofs, ev->n_proofs);
+        if (all_done(r))
+            end_commit(r, ev->now_ms, out);
+        return;
+    case ROUND_INSPECTING:
+        on_inspected(r, ev, out);
+        return;
+    case ROUND_ABORTING:
+        return; /* settle() looks whether all are done */
+    default:
+        assert(!"an answer is taken in the phases of calls only");
+    }
+}
+
+/* TIMEOUT and UNAVAILABLE say nothing about the agent's state: every call is safe to
+ * repeat (I7), so it is, until the phase's deadline. */
+static bool may_repeat(enum err_kind kind)
+{
+    return kind == ERR_TIMEOUT || kind == ERR_UNAVAILABLE;
+}
+
+static void on_no(struct round *r, const struct round_event *ev, struct round_acts *out)
+{
+    struct round_node *n = &r->nodes[ev->node];
+    if (ev->err->kind == ERR_STALE_TOKEN && !r->stored) {
+        finish(r, ROUND_LOST, out);
+        return;
+    }
+    if (may_repeat(ev->err->kind)) {
+        n->retry_at_ms = ev->now_ms + ROUND_RETRY_MS;
+        return;
+    }
+    if (r->sm.state == ROUND_ABORTING) {
+        n->done = true; /* it has nothing to undo, or will say so when it registers */
+        return;
+    }
+    AUTO(str) char *text = err_text(ev->err);
+    begin_abort(r, ev->now_ms, text, out);
+}
+
+static void on_reply(struct round *r, const struct round_event *ev,
+                     struct round_acts *out)
+{
+    assert(ev->node < r->conf.n_nodes);
+    struct round_node *n = &r->nodes[ev->node];
+    if (!n->waiting || n->call != ev->call)
+        return; /* late: of a phase that is over */
+    n->waiting = false;
+    if (ev->err) {
+        on_no(r, ev, out);
+        return;
+    }
+    n->done = true;
+    on_yes(r, ev, out);
+}
+
+static void on_stored_ok(struct round *r, const struct round_event *ev,
+                         struct round_acts *out)
+{
+    if (r->sm.state == ROUND_OPENING && r->error[0]) {
+        begin_abort(r, ev->now_ms, "cancelled before it began", out);
+    } else if (r->sm.state == ROUND_OPENING) {
+        sm_move(&r->sm, ROUND_PREPARING);
+        r->deadline_ms = ev->now_ms + r->conf.prepare_timeout_ms;
+        send_all(r, CALL_PREPARE, out);
+    } else if (r->sm.state == ROUND_RECORDING) {
+        finish(r, ROUND_CAPTURED, out);
+    } else {
+        r->stored = true;
+    }
+}
+
+static void on_stored(struct round *r, const struct round_event *ev,
+                      struct round_acts *out)
+{
+    if (!r->storing)
+        return;
+    r->storing = false;
+    switch (ev->stored) {
+    case STORED_OK:
+        on_stored_ok(r, ev, out);
+        return;
+    case STORED_CONFLICT:
+        finish(r, ROUND_LOST, out);
+        return;
+    case STORED_UNKNOWN:
+        store(r, ROUND_ACT_READ_BACK, out);
+        return;
+    case STORED_NOT_DONE:
+        r->store_retry_at_ms = ev->now_ms + ROUND_STORE_RETRY_MS;
+        return;
+    }
+}
+
+/* Repeating a write whose outcome was unknown is safe only because each one compares the
+ * revision of the record it replaces: of two, the second fails its compare. */
+static void on_read(struct round *r, const struct round_event *ev, struct round_acts *out)
+{
+    if (!r->storing)
+        return;
+    r->storing = false;
+    bool recording = r->sm.state == ROUND_RECORDING;
+    bool aborting = r->sm.state == ROUND_ABORTING;
+    switch (ev->found) {
+    case FOUND_NO_IDEA:
+        r->storing = true;
+        r->store_retry_at_ms = ev->now_ms + ROUND_STORE_RETRY_MS;
+        return;
+    case FOUND_NOTHING:
+        r->store_retry_at_ms = ev->now_ms;
+        return;
+    case FOUND_PREPARING:
+        if (recording || aborting)
+            r->store_retry_at_ms = ev->now_ms;
+        else
+            on_stored_ok(r, ev, out);
+        return;
+    case FOUND_CAPTURED:
+        if (recording)
+            finish(r, ROUND_CAPTURED, out);
+        else
+            finish(r, ROUND_LOST, out);
+        return;
+    case FOUND_ABORTED:
+        if (aborting)
+            r->stored = true;
+        else
+            finish(r, ROUND_LOST, out);
+        return;
+    case FOUND_LOST:
+        finish(r, ROUND_LOST, out);
+        return;
+    }
+}
+
+static const char *silent_phase(const struct round *r)
+{
+    switch (r->sm.state) {
+    case ROUND_PREPARING:
+        return "prepare_timeout passed before every agent was prepared";
+    case ROUND_FREEZING:
+        return "freeze_timeout passed before every domain was frozen";
+    case ROUND_INSPECTING:
+        return "the coordinator was replaced and an agent of the set did not answer; "
+               "create "
+               "the set again when all are back";
+    default:
+        return "hold_limit passed before every partition was captured";
+    }
+}
+
+static void repeat_calls(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        struct round_node *n = &r->nodes[i];
+        if (n->retry_at_ms == 0 || n->retry_at_ms > now_ms)
+            continue;
+        n->retry_at_ms = 0;
+        n->waiting = true;
+        act(out, (struct round_act){.kind = ROUND_ACT_CALL, .call = n->call, .node = i});
+    }
+}
+
+static enum round_act_kind store_kind(const struct round *r)
+{
+    switch (r->sm.state) {
+    case ROUND_OPENING:
+        return ROUND_ACT_STORE_OPEN;
+    case ROUND_RECORDING:
+        return ROUND_ACT_STORE_CAPTURED;
+    default:
+        return ROUND_ACT_STORE_ABORTED;
+    }
+}
+
+static void repeat_store(struct round *r, struct round_acts *out)
+{
+    bool was_read = r->storing; /* a read back without an answer */
+    r->storing = false;
+    store(r, was_read ? ROUND_ACT_READ_BACK : store_kind(r), out);
+}
+
+static bool in_call_phase(const struct round *r)
+{
+    return r->sm.state == ROUND_PREPARING || r->sm.state == ROUND_FREEZING ||
+           r->sm.state == ROUND_CAPTURING || r->sm.state == ROUND_INSPECTING;
+}
+
+static void on_time(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    if (in_call_phase(r) && now_ms >= r->deadline_ms) {
+        begin_abort(r, now_ms, silent_phase(r), out);
+        return;
+    }
+    if (!round_is_final(r) && r->store_retry_at_ms && now_ms >= r->store_retry_at_ms)
+        repeat_store(r, out);
+    repeat_calls(r, now_ms, out);
+}
+
+static void on_cancel(struct round *r, const struct round_event *ev,
+                      struct round_acts *out)
+{
+    if (in_call_phase(r))
+        begin_abort(r, ev->now_ms, ev->reason, out);
+    else if (r->sm.state == ROUND_OPENING) /* once the record exists */
+        snprintf(r->error, sizeof r->error, "%s", ev->reason);
+}
+
+/* ABORTING ends when the record is stored and every agent has been told or given up. */
+static void settle(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    if (r->sm.state == ROUND_ABORTING && r->stored &&
+        (all_done(r) || now_ms >= r->deadline_ms))
+        finish(r, ROUND_ABORTED, out);
+}
+
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+static void set_timer(const struct round *r, struct round_acts *out)
+{
+    int64_t at = r->store_retry_at_ms;
+    if (in_call_phase(r) || (r->sm.state == ROUND_ABORTING && r->stored))
+        at = sooner(at, r->deadline_ms);
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        at = sooner(at, r->nodes[i].retry_at_ms);
+    if (at)
+        act(out, (struct round_act){.kind = ROUND_ACT_TIMER, .at_ms = at});
+}
+
+static void dispatch(struct round *r, const struct round_event *ev,
+                     struct round_acts *out)
+{
+    switch (ev->kind) {
+    case ROUND_EV_START:
+        sm_move(&r->sm, ROUND_OPENING);
+        store(r, ROUND_ACT_STORE_OPEN, out);
+        return;
+    case ROUND_EV_RECOVER:
+        r->taken_over = true;
+        sm_move(&r->sm, ROUND_INSPECTING);
+        r->deadline_ms = ev->now_ms + ROUND_INSPECT_TIMEOUT_MS;
+        send_all(r, CALL_INSPECT, out);
+        return;
+    case ROUND_EV_REPLY:
+        on_reply(r, ev, out);
+        return;
+    case ROUND_EV_STORED:
+        on_stored(r, ev, out);
+        return;
+    case ROUND_EV_READ:
+        on_read(r, ev, out);
+        return;
+    case ROUND_EV_TIMER:
+        return; /* every step looks at the time */
+    case ROUND_EV_CANCEL:
+        on_cancel(r, ev, out);
+        return;
+    case ROUND_EV_LOCK_LOST:
+        finish(r, r->stored ? ROUND_ABORTED : ROUND_LOST, out);
+        return;
+    }
+}
+
+void round_step(struct round *r, const struct round_event *ev, struct round_acts *out)
+{
+    out->n = 0;
+    if (round_is_final(r))
+        return;
+    dispatch(r, ev, out);
+    if (!round_is_final(r))
+        on_time(r, ev->now_ms, out);
+    settle(r, ev->now_ms, out);
+    if (!round_is_final(r))
+        set_timer(r, out);
+    round_check(r);
+}
