@@ -84,8 +84,8 @@ static void on_granted(struct lead *l, const struct lead_event *ev, struct lead_
 static void on_campaigned(struct lead *l, const struct lead_event *ev,
                           struct lead_acts *out)
 {
-    if (l->sm.state != LEAD_CAMPAIGNING)
-        return;
+    if (l->sm.state != LEAD_CAMPAIGNING || ev->lease != l->lease)
+        return;    /* of a lease that is gone, and its key with it */
     if (!ev->ok) { /* unknown: the next campaign reads what became of this one */
         l->next_ms = ev->now_ms + LEAD_RETRY_MS;
         return;

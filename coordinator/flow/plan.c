@@ -33,7 +33,7 @@ struct err *plan_parse_part(const char *text, struct plan_part *out)
 
 /* What is wrong with several partitions, as one error of the gravest kind. */
 struct faults {
-    struct buf text;
+    struct buf *text;
     enum err_kind kind;
     bool any;
 };
@@ -43,9 +43,9 @@ static void fault(struct faults *f, enum err_kind kind, const struct plan_part *
 {
     if (!f->any)
         f->kind = kind;
-    if (f->text.len < PLAN_ERROR_BYTES)
-        buf_printf(&f->text, "%s%s/%s: %s", f->any ? "; " : "", p->node.text,
-                   p->part.text, why);
+    if (f->text->len < PLAN_ERROR_BYTES)
+        buf_printf(f->text, "%s%s/%s: %s", f->any ? "; " : "", p->node.text, p->part.text,
+                   why);
     f->any = true;
 }
 
@@ -137,12 +137,11 @@ struct err *plan_make(const struct registry *r, const char *const *names, size_t
     p->parts = mem_array(n, sizeof *p->parts);
     AUTO_BUF struct buf text;
     buf_init(&text);
-    struct faults f = {.text = text};
+    struct faults f = {.text = &text};
     for (size_t i = 0; i < n; i++) {
         TRY(plan_parse_part(names[i], &p->parts[i]));
         resolve(r, &p->parts[i], strict, now_ms, &f);
     }
-    text = f.text;
     if (f.any)
         return err_new(f.kind, "%s", buf_text(&text));
     p->n_parts = n;
