@@ -544,9 +544,15 @@ static void on_inspect(struct sessions *s, const struct session_event *ev,
         refuse(ev, e, out);
         return;
     }
+    /* A newer coordinator may use captures that are promised, nothing less: what the old
+     * one began is ended now, lest its requests act under the new token. */
+    bool newer = token_compare(&ev->token, &set->token) == TOKEN_NEWER;
     raise_token(s, set, &ev->token);
     wait_for(set, ev, out);
-    journal(s, set, out);
+    if (newer && set->sm.state <= SESSION_COMMITTING)
+        undo(s, set, "another coordinator took over before the capture", out);
+    else
+        journal(s, set, out);
 }
 
 /* ---- what the guardian and the journal say ---- */
@@ -637,6 +643,16 @@ void sessions_restarted(struct sessions *s, struct session_acts *out)
     sessions_check(s);
 }
 
+static void on_verdict(struct sessions *s, const struct session_event *ev,
+                       struct session_acts *out)
+{
+    struct session *set = sessions_find(s, &ev->set);
+    if (!set || is_undone_state(set))
+        return;
+    undo(s, set, "the record says ABORTED", out);
+    answer(set, over(set), out);
+}
+
 static void on_release(struct sessions *s, const struct session_event *ev,
                        struct session_acts *out)
 {
@@ -684,6 +700,9 @@ void sessions_step(struct sessions *s, const struct session_event *ev,
         break;
     case SESSION_EV_GUARD_LOST:
         on_guard_lost(s, out);
+        break;
+    case SESSION_EV_VERDICT:
+        on_verdict(s, ev, out);
         break;
     case SESSION_EV_RELEASE:
         on_release(s, ev, out);

@@ -1,0 +1,439 @@
+/* Scripted scenarios with exact virtual times, and a few hundred seeds of random faults.
+ */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/world.h"
+#include "tests/unit/suite.h"
+
+static bool is_captured(const struct world *w)
+{
+    return w->etcd.sets[0].state == SIM_CAPTURED;
+}
+
+static bool is_aborted(const struct world *w)
+{
+    return w->etcd.sets[0].state == SIM_ABORTED;
+}
+
+/* What every scenario ends with: a verdict, nothing frozen, nothing leaked. */
+static void settle(struct world *w)
+{
+    w->swallow = NULL;
+    w->on_round = NULL;
+    w->on_guard = NULL;
+    w->faults = (struct sim_faults){0};
+    memset(w->cut, 0, sizeof w->cut);
+    world_run(w, 120 * SEC);
+    check_settled(w);
+}
+
+static int leader_of(const struct world *w)
+{
+    for (int i = 0; i < SIM_COORDS; i++)
+        if (lead_is_leading(&w->coords[i].lead))
+            return i;
+    return -1;
+}
+
+static bool has_leader(const struct world *w)
+{
+    return leader_of(w) >= 0;
+}
+
+/* A world in which a coordinator leads and a set has been asked for. */
+static struct world *started(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    ck_assert(world_run_until(w, has_leader, 5 * SEC));
+    sim_create_set(w);
+    return w;
+}
+
+START_TEST(a_set_is_captured_when_nothing_fails)
+{
+    struct world *w = started(1);
+    int64_t begun = w->now_ms;
+    ck_assert(world_run_until(w, is_captured, 10 * SEC));
+    ck_assert_int_lt(w->now_ms - begun, 2 * SEC);
+    for (int i = 0; i < SIM_NODES; i++)
+        ck_assert_int_eq(w->nodes[i].freezes_of_set[0], 1);
+    settle(w);
+    ck_assert(is_captured(w));
+    world_free(w);
+}
+END_TEST
+
+static enum round_call silenced;
+
+static bool swallow_second_node(struct world *w, int node, enum round_call call)
+{
+    (void)w;
+    return node == 1 && call == silenced;
+}
+
+/* One agent never hears this request. The set aborts exactly at the phase's deadline. */
+static void silent_agent(enum round_call call, int64_t timeout_ms)
+{
+    struct world *w = started(2);
+    silenced = call;
+    w->swallow = swallow_second_node;
+    int64_t begun = w->now_ms;
+    ck_assert(world_run_until(w, is_aborted, 200 * SEC));
+    ck_assert_int_ge(w->now_ms - begun, timeout_ms);
+    ck_assert_int_le(w->now_ms - begun, timeout_ms + 2 * SEC);
+    settle(w);
+    world_free(w);
+}
+
+START_TEST(a_silent_agent_in_prepare_aborts_at_prepare_timeout)
+{
+    silent_agent(CALL_PREPARE, SIM_PREPARE_TIMEOUT_MS);
+}
+END_TEST
+
+START_TEST(a_silent_agent_in_freeze_aborts_at_freeze_timeout)
+{
+    silent_agent(CALL_FREEZE, SIM_FREEZE_TIMEOUT_MS);
+}
+END_TEST
+
+START_TEST(a_silent_agent_in_commit_aborts_after_the_hold)
+{
+    silent_agent(CALL_COMMIT, SIM_HOLD_MS + ROUND_COMMIT_SLACK_MS);
+}
+END_TEST
+
+START_TEST(a_silent_agent_in_abort_learns_the_verdict_when_it_registers)
+{
+    struct world *w = started(3);
+    silenced = CALL_ABORT;
+    w->swallow = swallow_second_node;
+    w->nodes[2].fail_captures = 1;
+    ck_assert(world_run_until(w, is_aborted, 30 * SEC));
+    world_run(w, 60 * SEC);
+    check_settled(w);
+    world_free(w);
+}
+END_TEST
+
+START_TEST(one_capture_failing_out_of_three_aborts_and_leaks_nothing)
+{
+    struct world *w = started(4);
+    w->nodes[1].fail_captures = 1;
+    ck_assert(world_run_until(w, is_aborted, 10 * SEC));
+    settle(w);
+    ck_assert(is_aborted(w));
+    world_free(w);
+}
+END_TEST
+
+/* The capture takes as long as the loop says; the hold is SIM_HOLD_MS. */
+START_TEST(a_capture_that_outlives_its_hold_is_late_and_removed)
+{
+    static const int64_t capture_ms[] = {SIM_HOLD_MS - 200, SIM_HOLD_MS,
+                                         SIM_HOLD_MS + 700};
+    struct world *w = started(5);
+    w->nodes[0].capture_ms = capture_ms[_i];
+    ck_assert(world_run_until(w, all_recorded, 60 * SEC));
+    ck_assert_int_eq(is_captured(w), capture_ms[_i] < SIM_HOLD_MS);
+    ck_assert_int_le(w->nodes[0].longest_pause_ms, SIM_HOLD_MS + 1000);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static bool cut_before_commit(struct world *w, int node, enum round_call call)
+{
+    (void)w;
+    (void)node;
+    return call == CALL_COMMIT;
+}
+
+START_TEST(a_hold_that_expires_before_the_commit_refuses_it)
+{
+    struct world *w = started(6);
+    w->swallow = cut_before_commit;
+    ck_assert(world_run_until(w, is_aborted, 60 * SEC));
+    for (int i = 0; i < SIM_NODES; i++)
+        ck_assert_int_le(w->nodes[i].longest_pause_ms, SIM_HOLD_MS);
+    ck_assert_int_ge(w->nodes[0].longest_pause_ms,
+                     SIM_HOLD_MS - 100); /* the freeze's own */
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static enum round_state fatal;
+
+static void kill_on_state(struct world *w, int coord, enum round_state to)
+{
+    if (to != fatal || w->armed++)
+        return;
+    coord_kill(w, coord, false);
+}
+
+/* The leader dies in state _i; the second coordinator decides within 30 s. */
+START_TEST(a_second_coordinator_takes_over_from_every_state)
+{
+    struct world *w = started(7 + (uint64_t)_i);
+    fatal = (enum round_state)_i;
+    if (fatal == ROUND_ABORTING || fatal == ROUND_ABORTED)
+        w->nodes[0].fail_captures = 1;
+    w->on_round = kill_on_state;
+    int first = leader_of(w);
+    world_run(w, 3 * SEC);
+    if (fatal != ROUND_INSPECTING && fatal != ROUND_LOST)
+        ck_assert_int_eq(w->armed, 1);
+    if (!w->armed)
+        coord_kill(w, first, false);
+    ck_assert(world_run_until(w, all_recorded, 30 * SEC));
+    ck_assert(fatal != ROUND_RECORDING || is_captured(w));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+/* The leader sleeps for twice its lease while the second takes over, then wakes. */
+static void pause_on_state(struct world *w, int coord, enum round_state to)
+{
+    if (to == fatal && !w->armed++)
+        proc_pause(w, &w->coords[coord].proc, true);
+}
+
+START_TEST(a_leader_that_wakes_with_an_old_token_changes_nothing)
+{
+    struct world *w = started(30 + (uint64_t)_i);
+    fatal = (enum round_state)_i;
+    w->on_round = pause_on_state;
+    world_run(w, 2 * LEAD_TTL_MS);
+    ck_assert_int_eq(w->armed, 1);
+    for (int i = 0; i < SIM_COORDS; i++)
+        proc_pause(w, &w->coords[i].proc, false);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+START_TEST(a_write_that_timed_out_but_was_done_is_read_back)
+{
+    struct world *w = started(50 + (uint64_t)_i);
+    w->faults.etcd_lost_permille = 200;
+    world_run(w, 40 * SEC);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+START_TEST(lost_doubled_and_late_messages_change_nothing)
+{
+    struct world *w = started(80 + (uint64_t)_i);
+    w->faults = (struct sim_faults){
+        .lose_permille = 100, .double_permille = 200, .late_permille = 100};
+    world_run(w, 30 * SEC);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static enum hold_act_kind fatal_act;
+static bool fatal_keeper;
+
+static void kill_guard(struct world *w, int node, enum hold_act_kind act)
+{
+    if (node != 1 || act != fatal_act || w->armed++)
+        return;
+    if (fatal_keeper)
+        keeper_kill(w, node, true);
+    else
+        doer_kill(w, node);
+}
+
+/* _i: the doer's step, twice: once for the doer's death, once for the keeper's. */
+START_TEST(keeper_or_doer_may_die_at_each_step)
+{
+    static const enum hold_act_kind steps[] = {
+        HOLD_DO_ARM, HOLD_DO_FREEZE, HOLD_DO_CAPTURE, HOLD_DO_RECHECK, HOLD_DO_PUBLISH};
+    struct world *w = started(100 + (uint64_t)_i);
+    fatal_act = steps[_i / 2];
+    fatal_keeper = _i % 2;
+    w->on_guard = kill_guard;
+    world_run(w, 40 * SEC);
+    ck_assert_int_ge(w->armed, 1);
+    ck_assert(nothing_frozen(w));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static void kill_agent_on_guard(struct world *w, int node, enum hold_act_kind act)
+{
+    if (node == 1 && act == fatal_act && !w->armed++)
+        agent_kill(w, node, true);
+}
+
+START_TEST(an_agent_may_die_at_each_step)
+{
+    static const enum hold_act_kind steps[] = {HOLD_DO_ARM, HOLD_DO_FREEZE,
+                                               HOLD_DO_CAPTURE, HOLD_DO_PUBLISH};
+    struct world *w = started(120 + (uint64_t)_i);
+    fatal_act = steps[_i];
+    w->on_guard = kill_agent_on_guard;
+    world_run(w, 40 * SEC);
+    ck_assert_int_ge(w->armed, 1);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static void kill_node_on_guard(struct world *w, int node, enum hold_act_kind act)
+{
+    if (node == 1 && act == fatal_act && !w->armed++)
+        node_kill_all(w, node);
+}
+
+START_TEST(a_node_that_loses_all_its_processes_thaws_on_restart)
+{
+    static const enum hold_act_kind steps[] = {HOLD_DO_FREEZE, HOLD_DO_CAPTURE};
+    struct world *w = started(130 + (uint64_t)_i);
+    fatal_act = steps[_i];
+    w->on_guard = kill_node_on_guard;
+    world_run(w, 40 * SEC);
+    ck_assert_int_ge(w->armed, 1);
+    ck_assert(nothing_frozen(w));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+START_TEST(a_watch_from_a_compacted_revision_lists_again)
+{
+    struct world *w = started(140);
+    int first = leader_of(w);
+    w->coords[1 - first].watch_revision = 0;
+    etcd_compact(w);
+    coord_kill(w, first, false);
+    ck_assert(world_run_until(w, all_recorded, 30 * SEC));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+/* ---- random faults ---- */
+
+static void one_fault(struct world *w)
+{
+    int node = (int)rng_below(&w->rng, SIM_NODES);
+    int coord = (int)rng_below(&w->rng, SIM_COORDS);
+    switch (rng_below(&w->rng, 10)) {
+    case 0:
+        coord_kill(w, coord, true);
+        break;
+    case 1:
+        agent_kill(w, node, true);
+        break;
+    case 2:
+        doer_kill(w, node);
+        break;
+    case 3:
+        keeper_kill(w, node, true);
+        break;
+    case 4:
+        node_kill_all(w, node);
+        break;
+    case 5:
+        w->cut[coord][node] = !w->cut[coord][node];
+        break;
+    case 6:
+        proc_pause(w, &w->coords[coord].proc, !w->coords[coord].proc.paused);
+        break;
+    case 7:
+        w->nodes[node].fail_captures = 1;
+        break;
+    case 8:
+        etcd_compact(w);
+        break;
+    case 9:
+        w->nodes[node].capture_ms = (int64_t)rng_below(&w->rng, 2) * 9990 + 5;
+        break;
+    }
+}
+
+static uint64_t random_run(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    w->faults =
+        (struct sim_faults){.lose_permille = (unsigned)rng_below(&w->rng, 60),
+                            .double_permille = (unsigned)rng_below(&w->rng, 100),
+                            .late_permille = (unsigned)rng_below(&w->rng, 60),
+                            .etcd_lost_permille = (unsigned)rng_below(&w->rng, 60)};
+    for (int i = 0; i < 12; i++) {
+        if (i % 3 == 0)
+            sim_create_set(w);
+        world_run(w, (int64_t)rng_below(&w->rng, i % 2 ? 200 : 9000));
+        one_fault(w);
+    }
+    for (int i = 0; i < SIM_COORDS; i++)
+        proc_pause(w, &w->coords[i].proc, false);
+    for (int i = 0; i < SIM_NODES; i++) {
+        w->nodes[i].capture_ms = 5;
+        w->nodes[i].fail_captures = 0;
+    }
+    settle(w);
+    uint64_t trace = w->trace;
+    world_free(w);
+    return trace;
+}
+
+START_TEST(random_faults_break_no_invariant)
+{
+    for (uint64_t seed = 0; seed < 25; seed++)
+        random_run(1000 + (uint64_t)_i * 25 + seed);
+}
+END_TEST
+
+START_TEST(the_same_seed_gives_the_same_run)
+{
+    ck_assert_uint_eq(random_run(4242), random_run(4242));
+    ck_assert_uint_ne(random_run(4242), random_run(4243));
+}
+END_TEST
+
+/* sim SEED replays one run; sim FIRST COUNT runs many. Without arguments: the suite. */
+int main(int argc, char **argv)
+{
+    if (argc > 1) {
+        uint64_t first = strtoull(argv[1], NULL, 10);
+        uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+        for (uint64_t i = 0; i < count; i++)
+            random_run(first + i);
+        printf("%llu seeds from %llu: no invariant broken\n", (unsigned long long)count,
+               (unsigned long long)first);
+        return 0;
+    }
+    TCase *tc = tcase_create("sim");
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, a_set_is_captured_when_nothing_fails);
+    tcase_add_test(tc, a_silent_agent_in_prepare_aborts_at_prepare_timeout);
+    tcase_add_test(tc, a_silent_agent_in_freeze_aborts_at_freeze_timeout);
+    tcase_add_test(tc, a_silent_agent_in_commit_aborts_after_the_hold);
+    tcase_add_test(tc, a_silent_agent_in_abort_learns_the_verdict_when_it_registers);
+    tcase_add_test(tc, one_capture_failing_out_of_three_aborts_and_leaks_nothing);
+    tcase_add_loop_test(tc, a_capture_that_outlives_its_hold_is_late_and_removed, 0, 3);
+    tcase_add_test(tc, a_hold_that_expires_before_the_commit_refuses_it);
+    tcase_add_loop_test(tc, a_second_coordinator_takes_over_from_every_state,
+                        ROUND_OPENING, ROUND_LOST);
+    tcase_add_loop_test(tc, a_leader_that_wakes_with_an_old_token_changes_nothing,
+                        ROUND_PREPARING, ROUND_ABORTING);
+    tcase_add_loop_test(tc, a_write_that_timed_out_but_was_done_is_read_back, 0, 25);
+    tcase_add_loop_test(tc, lost_doubled_and_late_messages_change_nothing, 0, 20);
+    tcase_add_loop_test(tc, keeper_or_doer_may_die_at_each_step, 0, 10);
+    tcase_add_loop_test(tc, an_agent_may_die_at_each_step, 0, 4);
+    tcase_add_loop_test(tc, a_node_that_loses_all_its_processes_thaws_on_restart, 0, 2);
+    tcase_add_test(tc, a_watch_from_a_compacted_revision_lists_again);
+    tcase_add_loop_test(tc, random_faults_break_no_invariant, 0, 12);
+    tcase_add_test(tc, the_same_seed_gives_the_same_run);
+    return suite_main("sim", tc);
+}
