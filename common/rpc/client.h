@@ -4,7 +4,7 @@
  * Errors carry the kind that the handler gave. Of the client's own: UNAVAILABLE the
  * request certainly never left; TIMEOUT the deadline passed or the connection broke after
  * it may have been sent (for a write: unknown); LIMIT a message is too large; CORRUPT the
- * reply is no such message; DENIED certificates. Nothing is retried. */
+ * reply is no such message. Nothing is retried. */
 #ifndef COMMON_RPC_CLIENT_H
 #define COMMON_RPC_CLIENT_H
 
@@ -32,7 +32,7 @@ struct rpc_client_conf {
 struct err *rpc_client_new(struct loop *loop, const struct rpc_client_conf *conf,
                            struct rpc_client **out) MUST_USE;
 /* Ends all calls with CANCELLED (their done is called before this returns), then joins
- * the thread. Channels must be freed first or are invalid after. */
+ * the thread. Not from inside a callback of this folder. Channels are freed first. */
 void rpc_client_free(struct rpc_client *c);
 DEFINE_AUTO(rpc_client, struct rpc_client *, rpc_client_free);
 

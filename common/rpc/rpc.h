@@ -3,6 +3,7 @@
 #ifndef COMMON_RPC_RPC_H
 #define COMMON_RPC_RPC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/attr.h"
@@ -14,7 +15,7 @@ enum {
 };
 
 /* Paths of PEM files; borrowed during the call they are given to. The key must not be
- * readable by group or others. */
+ * readable by others. */
 struct rpc_tls {
     const char *ca;
     const char *cert; /* with one URI SAN, see identity.h */
@@ -27,5 +28,9 @@ void rpc_init(void);
 /* At exit, after all servers and clients are freed. May block for seconds inside the
  * library: daemons just _exit(2) instead; tests for leaks call it. */
 void rpc_fini(void);
+
+/* False when lines that strangers cause (failed handshakes, refused calls) have become
+ * too many in this second: they must not be able to fill the log. Any thread. */
+bool rpc_may_log(void);
 
 #endif

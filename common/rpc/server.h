@@ -63,7 +63,8 @@ void rpc_server_set_health(struct rpc_server *s, const char *service, bool servi
  * no call is left. */
 void rpc_server_drain(struct rpc_server *s, loop_fn *done, void *arg);
 /* Cancels what is left (on_cancel is called) and joins the threads. On the loop thread or
- * after loop_run returned. */
+ * after loop_run returned, not inside a handler or callback of this folder but the one of
+ * rpc_server_drain. */
 void rpc_server_free(struct rpc_server *s);
 DEFINE_AUTO(rpc_server, struct rpc_server *, rpc_server_free);
 
