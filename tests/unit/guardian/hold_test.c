@@ -1,0 +1,848 @@
+#include "agent/flow/hold.h"
+
+#include <string.h>
+
+#include "common/base/rng.h"
+#include "tests/unit/suite.h"
+
+/* A hold with its actions of the last step. Time stands still unless a test moves it. */
+struct world {
+    struct hold hold;
+    struct hold_acts acts;
+    int64_t now_ms;
+};
+
+static void step(struct world *w, struct hold_event ev)
+{
+    ev.now_ms = w->now_ms;
+    hold_step(&w->hold, &ev, &w->acts);
+    hold_check(&w->hold);
+}
+
+static unsigned count(const struct world *w, enum hold_act_kind kind)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < w->acts.n; i++)
+        n += w->acts.items[i].kind == kind;
+    return n;
+}
+
+static bool did(const struct world *w, enum hold_act_kind kind, unsigned index)
+{
+    for (unsigned i = 0; i < w->acts.n; i++)
+        if (w->acts.items[i].kind == kind && w->acts.items[i].index == index)
+            return true;
+    return false;
+}
+
+static bool answered(const struct world *w, enum hold_request req, enum hold_verdict v)
+{
+    for (unsigned i = 0; i < w->acts.n; i++)
+        if (w->acts.items[i].kind == HOLD_ANSWER && w->acts.items[i].index == req)
+            return w->acts.items[i].verdict == v;
+    return false;
+}
+
+static struct epoch epoch_of(unsigned domain)
+{
+    struct epoch e;
+    memset(&e, (int)(0xa0 + domain), sizeof(e));
+    return e;
+}
+
+static void armed(struct world *w, const enum hold_kind *kinds, unsigned n_domains,
+                  const uint16_t *domains, unsigned n_members)
+{
+    static const bool all_ok[HOLD_MAX_MEMBERS] = {[0 ... HOLD_MAX_MEMBERS - 1] = true};
+    w->now_ms = 1000;
+    hold_init(&w->hold, kinds, n_domains, domains, n_members, &w->acts);
+    ck_assert(did(w, HOLD_DO_ARM, 0));
+    hold_check(&w->hold);
+    step(w, (struct hold_event){.kind = HOLD_EV_ARMED, .member_ok = all_ok});
+    ck_assert(answered(w, HOLD_REQ_ARM, HOLD_OK));
+}
+
+static void ask_freeze(struct world *w)
+{
+    step(w, (struct hold_event){
+                .kind = HOLD_EV_FREEZE, .hold_ms = 10000, .freeze_timeout_ms = 5000});
+}
+
+static void report_frozen(struct world *w, unsigned domain)
+{
+    step(w, (struct hold_event){.kind = HOLD_EV_FROZEN,
+                                .index = domain,
+                                .ok = true,
+                                .at_ns = w->now_ms * 1000000,
+                                .epoch = epoch_of(domain)});
+}
+
+static void ask_commit(struct world *w, unsigned n)
+{
+    static struct hold_want wants[HOLD_MAX_MEMBERS];
+    for (unsigned i = 0; i < n; i++)
+        wants[i] = (struct hold_want){.member = (uint16_t)i,
+                                      .epoch = epoch_of(w->hold.members[i].domain)};
+    step(w, (struct hold_event){.kind = HOLD_EV_COMMIT, .wants = wants, .n_wants = n});
+}
+
+static void report(struct world *w, enum hold_event_kind kind, unsigned index, bool ok)
+{
+    step(w, (struct hold_event){.kind = kind,
+                                .index = index,
+                                .ok = ok,
+                                .was_frozen = true,
+                                .at_ns = w->now_ms * 1000000});
+}
+
+/* One partition in one cgroup, frozen and answered. */
+static void frozen_one(struct world *w)
+{
+    armed(w, (enum hold_kind[]){HOLD_CGROUP}, 1, (uint16_t[]){0}, 1);
+    ask_freeze(w);
+    ck_assert(did(w, HOLD_DO_FREEZE, 0));
+    report_frozen(w, 0);
+    ck_assert(answered(w, HOLD_REQ_FREEZE, HOLD_OK));
+}
+
+/* The same, its capture under way. */
+static void capturing_one(struct world *w)
+{
+    frozen_one(w);
+    ask_commit(w, 1);
+    ck_assert(did(w, HOLD_DO_CAPTURE, 0));
+}
+
+START_TEST(a_hold_without_trouble_keeps_its_capture)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    ck_assert(did(&w, HOLD_DO_RECHECK, 0));
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert(!answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert(did(&w, HOLD_DO_PUBLISH, 0));
+    report(&w, HOLD_EV_PUBLISHED, 0, true);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    ck_assert(hold_member_is_kept(&w.hold, 0));
+    ck_assert(hold_is_settled(&w.hold));
+}
+END_TEST
+
+START_TEST(hooks_then_cgroups_then_filesystems_and_back)
+{
+    struct world w;
+    const enum hold_kind kinds[] = {HOLD_FSFREEZE, HOLD_CGROUP, HOLD_HOOK, HOLD_CGROUP};
+    armed(&w, kinds, 4, (uint16_t[]){0, 1, 2, 3}, 4);
+    ask_freeze(&w);
+    static const unsigned order[] = {2, 1, 3, 0};
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_uint_eq(count(&w, HOLD_DO_FREEZE), 1);
+        ck_assert(did(&w, HOLD_DO_FREEZE, order[i]));
+        report_frozen(&w, order[i]);
+    }
+    step(&w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    ck_assert_uint_eq(count(&w, HOLD_THAW), 4);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_uint_eq(w.acts.items[i].index, order[3 - i]);
+    for (unsigned i = 0; i < 4; i++)
+        report(&w, HOLD_EV_THAWED, order[3 - i], true);
+    ck_assert(answered(&w, HOLD_REQ_ABORT, HOLD_OK));
+}
+END_TEST
+
+START_TEST(a_repeated_freeze_is_answered_and_never_freezes_again)
+{
+    struct world w;
+    frozen_one(&w);
+    struct epoch first = w.hold.domains[0].epoch;
+    int64_t deadline = hold_timer_ms(&w.hold);
+    w.now_ms += 3000;
+    ask_freeze(&w);
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_uint_eq(count(&w, HOLD_DO_FREEZE), 0);
+    ck_assert_mem_eq(&first, &w.hold.domains[0].epoch, sizeof(first));
+    ck_assert_int_eq(hold_timer_ms(&w.hold), deadline);
+    w.now_ms = deadline;
+    step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    ask_freeze(&w);
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_uint_eq(count(&w, HOLD_DO_FREEZE), 0);
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_EXPIRED);
+}
+END_TEST
+
+START_TEST(the_clock_starts_with_the_request_and_not_with_the_freeze)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_FSFREEZE}, 1, (uint16_t[]){0}, 1);
+    ck_assert_int_eq(hold_timer_ms(&w.hold), HOLD_NO_TIMER);
+    ask_freeze(&w);
+    ck_assert_int_eq(hold_timer_ms(&w.hold), 6000);
+    w.now_ms = 5500;
+    report_frozen(&w, 0);
+    ck_assert_int_eq(hold_timer_ms(&w.hold), 11000);
+}
+END_TEST
+
+START_TEST(expiry_breaks_the_epoch_then_thaws_and_refuses_the_commit)
+{
+    struct world w;
+    frozen_one(&w);
+    w.now_ms = 10999;
+    step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    ck_assert_uint_eq(w.acts.n, 0);
+    w.now_ms = 11000;
+    step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_EXPIRED);
+    ask_commit(&w, 1);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OVER));
+    ck_assert_uint_eq(count(&w, HOLD_DO_CAPTURE), 0);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert_int_eq(w.hold.sm.state, HOLD_ENDED);
+    ck_assert(hold_is_settled(&w.hold));
+}
+END_TEST
+
+START_TEST(a_commit_at_the_deadline_is_too_late_without_any_timer)
+{
+    struct world w;
+    frozen_one(&w);
+    w.now_ms = 11000;
+    ask_commit(&w, 1);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OVER));
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert_uint_eq(count(&w, HOLD_DO_CAPTURE), 0);
+}
+END_TEST
+
+START_TEST(a_capture_that_outlives_the_hold_is_late_and_removed)
+{
+    struct world w;
+    capturing_one(&w);
+    w.now_ms = 11000;
+    report(&w, HOLD_EV_CAPTURED, 0, true); /* the result itself is past the deadline */
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert(did(&w, HOLD_KILL_DOER, 0));
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    ck_assert(w.hold.members[0].late);
+    ck_assert(!hold_member_is_kept(&w.hold, 0));
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert_uint_eq(count(&w, HOLD_DO_REMOVE), 0);
+    ck_assert(!hold_is_settled(&w.hold));
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+    ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+    report(&w, HOLD_EV_REMOVED, 0, true);
+    ck_assert(hold_is_settled(&w.hold));
+}
+END_TEST
+
+START_TEST(expiry_between_capture_and_recheck_loses_the_capture)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    w.now_ms = 11000;
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_EXPIRED);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert_int_eq(w.hold.members[0].sm.state, HOLD_M_LOST);
+}
+END_TEST
+
+START_TEST(a_domain_that_was_let_go_in_time_survives_the_expiry_of_another)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_CGROUP, HOLD_FSFREEZE}, 2, (uint16_t[]){0, 1}, 2);
+    ask_freeze(&w);
+    report_frozen(&w, 0);
+    report_frozen(&w, 1);
+    ask_commit(&w, 2);
+    ck_assert(did(&w, HOLD_DO_CAPTURE, 1)); /* the filesystem first */
+    report(&w, HOLD_EV_CAPTURED, 1, true);
+    report(&w, HOLD_EV_RECHECKED, 1, true);
+    ck_assert(did(&w, HOLD_THAW, 1)); /* not waiting for the cgroup's capture */
+    ck_assert(did(&w, HOLD_DO_CAPTURE, 0));
+    report(&w, HOLD_EV_THAWED, 1, true);
+    w.now_ms = 11000;
+    step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert(did(&w, HOLD_KILL_DOER, 0));
+    report(&w, HOLD_EV_THAWED, 0, true);
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+    ck_assert(did(&w, HOLD_DO_PUBLISH, 1));
+    report(&w, HOLD_EV_PUBLISHED, 1, true);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    ck_assert(hold_member_is_kept(&w.hold, 1));
+    ck_assert(!hold_member_is_kept(&w.hold, 0));
+    ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+}
+END_TEST
+
+START_TEST(a_foreign_thaw_shows_in_our_own_and_loses_the_capture)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    step(&w,
+         (struct hold_event){.kind = HOLD_EV_THAWED, .ok = true, .was_frozen = false});
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_DISTURBED);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    ck_assert(!hold_member_is_kept(&w.hold, 0));
+    ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+}
+END_TEST
+
+START_TEST(a_failed_recheck_loses_the_capture_and_thaws)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    report(&w, HOLD_EV_RECHECKED, 0, false);
+    ck_assert(did(&w, HOLD_THAW, 0));
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_DISTURBED);
+    ck_assert(!hold_member_is_kept(&w.hold, 0));
+}
+END_TEST
+
+START_TEST(a_failed_capture_thaws_at_once_and_spares_the_others)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_CGROUP, HOLD_CGROUP}, 2, (uint16_t[]){0, 1}, 2);
+    ask_freeze(&w);
+    report_frozen(&w, 0);
+    report_frozen(&w, 1);
+    ask_commit(&w, 2);
+    report(&w, HOLD_EV_CAPTURED, 1, false);
+    ck_assert(did(&w, HOLD_THAW, 1));
+    ck_assert(did(&w, HOLD_DO_CAPTURE, 0));
+    report(&w, HOLD_EV_THAWED, 1, true);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    report(&w, HOLD_EV_PUBLISHED, 0, true);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    ck_assert(hold_member_is_kept(&w.hold, 0));
+    ck_assert(!hold_member_is_kept(&w.hold, 1));
+}
+END_TEST
+
+START_TEST(the_last_failed_capture_does_not_leave_its_domain_frozen)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, false);
+    ck_assert(did(&w, HOLD_THAW, 0));
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+    report(&w, HOLD_EV_REMOVED, 0, false);
+    ck_assert(w.hold.members[0].leaked);
+    ck_assert(hold_is_settled(&w.hold));
+}
+END_TEST
+
+START_TEST(a_freeze_that_returns_after_its_timeout_is_thawed_at_once)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_CGROUP, HOLD_FSFREEZE, HOLD_FSFREEZE}, 3,
+          (uint16_t[]){0, 1, 2}, 3);
+    ask_freeze(&w);
+    report_frozen(&w, 0);
+    w.now_ms = 6000;
+    step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_UNBROKEN);
+    ck_assert_int_eq(w.hold.domains[1].breach, HOLD_FREEZE_LATE);
+    ck_assert_int_eq(w.hold.domains[2].sm.state, HOLD_D_UNFROZEN);
+    ck_assert_uint_eq(count(&w, HOLD_THAW), 0);
+    report_frozen(&w, 1);
+    ck_assert(did(&w, HOLD_THAW, 1));
+    ck_assert(!w.hold.domains[1].has_epoch);
+    ask_commit(&w, 2);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_BAD_EPOCH));
+    ask_commit(&w, 1);
+    ck_assert(did(&w, HOLD_DO_CAPTURE, 0));
+}
+END_TEST
+
+START_TEST(a_freeze_that_returns_after_the_abort_is_thawed_at_once)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_FSFREEZE}, 1, (uint16_t[]){0}, 1);
+    ask_freeze(&w);
+    step(&w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    ck_assert_uint_eq(count(&w, HOLD_THAW), 0);
+    ck_assert(did(&w, HOLD_KILL_DOER, 0));
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OVER));
+    report_frozen(&w, 0);
+    ck_assert(did(&w, HOLD_THAW, 0));
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert(!answered(&w, HOLD_REQ_ABORT, HOLD_OK));
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+    ck_assert(answered(&w, HOLD_REQ_ABORT, HOLD_OK));
+}
+END_TEST
+
+START_TEST(a_failed_freeze_is_undone_only_when_there_is_something_to_undo)
+{
+    for (int undo = 0; undo < 2; undo++) {
+        struct world w;
+        armed(&w, (enum hold_kind[]){HOLD_FSFREEZE}, 1, (uint16_t[]){0}, 1);
+        ask_freeze(&w);
+        step(&w, (struct hold_event){.kind = HOLD_EV_FROZEN, .undo = undo});
+        ck_assert_uint_eq(count(&w, HOLD_THAW), (unsigned)undo);
+        ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+        ck_assert_int_eq(w.hold.domains[0].breach, HOLD_NOT_FROZEN);
+        if (undo)
+            report(&w, HOLD_EV_THAWED, 0, true);
+        ck_assert_int_eq(w.hold.sm.state, HOLD_ENDED);
+    }
+}
+END_TEST
+
+START_TEST(a_thaw_that_fails_is_tried_until_it_works)
+{
+    struct world w;
+    frozen_one(&w);
+    step(&w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    for (int i = 0; i < 3; i++) {
+        report(&w, HOLD_EV_THAWED, 0, false);
+        ck_assert_int_eq(hold_timer_ms(&w.hold), w.now_ms + HOLD_THAW_RETRY_MS);
+        w.now_ms += HOLD_THAW_RETRY_MS;
+        step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+        ck_assert(did(&w, HOLD_THAW, 0));
+        ck_assert(hold_is_frozen(&w.hold));
+    }
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert(answered(&w, HOLD_REQ_ABORT, HOLD_OK));
+}
+END_TEST
+
+START_TEST(a_commit_with_a_foreign_epoch_captures_nothing)
+{
+    struct world w;
+    frozen_one(&w);
+    struct hold_want want = {.member = 0, .epoch = epoch_of(7)};
+    step(&w, (struct hold_event){.kind = HOLD_EV_COMMIT, .wants = &want, .n_wants = 1});
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_BAD_EPOCH));
+    ck_assert_uint_eq(w.acts.n, 1);
+    ask_commit(&w, 1);
+    ck_assert(did(&w, HOLD_DO_CAPTURE, 0));
+}
+END_TEST
+
+START_TEST(a_repeated_commit_has_one_effect_and_one_digest)
+{
+    struct world w;
+    capturing_one(&w);
+    ask_commit(&w, 1);
+    ck_assert_uint_eq(w.acts.n, 0);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    report(&w, HOLD_EV_PUBLISHED, 0, true);
+    ask_commit(&w, 1);
+    ck_assert_uint_eq(w.acts.n, 1);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
+    struct hold_event other = {.kind = HOLD_EV_COMMIT};
+    other.digest.b[0] = 1;
+    step(&w, other);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_BAD_EPOCH));
+    ck_assert(hold_member_is_kept(&w.hold, 0));
+}
+END_TEST
+
+START_TEST(requests_out_of_turn_change_nothing)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_CGROUP}, 1, (uint16_t[]){0}, 1);
+    ask_commit(&w, 1);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OUT_OF_TURN));
+    ask_freeze(&w);
+    ask_commit(&w, 1);
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OUT_OF_TURN));
+    ck_assert_int_eq(w.hold.sm.state, HOLD_FREEZING);
+}
+END_TEST
+
+START_TEST(members_that_failed_their_checks_are_left_out)
+{
+    struct world w = {.now_ms = 1000};
+    const enum hold_kind kinds[] = {HOLD_CGROUP, HOLD_FSFREEZE};
+    hold_init(&w.hold, kinds, 2, (uint16_t[]){0, 1}, 2, &w.acts);
+    const bool ok[] = {true, false};
+    step(&w, (struct hold_event){.kind = HOLD_EV_ARMED, .member_ok = ok});
+    ask_freeze(&w);
+    report_frozen(&w, 0);
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_int_eq(w.hold.domains[1].sm.state, HOLD_D_UNFROZEN);
+}
+END_TEST
+
+START_TEST(a_hold_whose_members_all_failed_is_over)
+{
+    struct world w = {.now_ms = 1000};
+    hold_init(&w.hold, (enum hold_kind[]){HOLD_CGROUP}, 1, (uint16_t[]){0}, 1, &w.acts);
+    const bool ok[] = {false};
+    step(&w, (struct hold_event){.kind = HOLD_EV_ARMED, .member_ok = ok});
+    ck_assert(answered(&w, HOLD_REQ_ARM, HOLD_OK));
+    ck_assert(hold_is_settled(&w.hold));
+    ask_freeze(&w);
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OVER));
+}
+END_TEST
+
+START_TEST(an_abort_after_the_commit_removes_what_was_kept)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    report(&w, HOLD_EV_PUBLISHED, 0, true);
+    step(&w, (struct hold_event){.kind = HOLD_EV_CLOSED});
+    ck_assert(hold_member_is_kept(&w.hold, 0));
+    step(&w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+    ck_assert(!answered(&w, HOLD_REQ_ABORT, HOLD_OK));
+    report(&w, HOLD_EV_REMOVED, 0, true);
+    ck_assert(answered(&w, HOLD_REQ_ABORT, HOLD_OK));
+}
+END_TEST
+
+START_TEST(domains_without_a_wanted_member_are_let_go_at_the_commit)
+{
+    struct world w;
+    armed(&w, (enum hold_kind[]){HOLD_CGROUP, HOLD_HOOK}, 2, (uint16_t[]){0, 1}, 2);
+    ask_freeze(&w);
+    report_frozen(&w, 1);
+    report_frozen(&w, 0);
+    ask_commit(&w, 1);
+    ck_assert(did(&w, HOLD_THAW, 1));
+    ck_assert(did(&w, HOLD_DO_CAPTURE, 0));
+}
+END_TEST
+
+/* Brings a hold to each of its stages: ARMING, armed, freezing, frozen, capturing,
+ * rechecking, thawing, publishing. */
+enum { N_STAGES = 8 };
+static void at_stage(struct world *w, int stage)
+{
+    if (stage == 0) {
+        w->now_ms = 1000;
+        hold_init(&w->hold, (enum hold_kind[]){HOLD_FSFREEZE}, 1, (uint16_t[]){0}, 1,
+                  &w->acts);
+        return;
+    }
+    armed(w, (enum hold_kind[]){HOLD_FSFREEZE}, 1, (uint16_t[]){0}, 1);
+    if (stage >= 2)
+        ask_freeze(w);
+    if (stage >= 3)
+        report_frozen(w, 0);
+    if (stage >= 4)
+        ask_commit(w, 1);
+    if (stage >= 5)
+        report(w, HOLD_EV_CAPTURED, 0, true);
+    if (stage >= 6)
+        report(w, HOLD_EV_RECHECKED, 0, true);
+    if (stage >= 7)
+        report(w, HOLD_EV_THAWED, 0, true);
+}
+
+START_TEST(the_death_of_the_doer_leaves_nothing_frozen_at_any_stage)
+{
+    for (int stage = 0; stage < N_STAGES; stage++) {
+        struct world w;
+        at_stage(&w, stage);
+        step(&w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+        bool thaw_asked = stage >= 2 && stage <= 5;
+        ck_assert_uint_eq(count(&w, HOLD_THAW), thaw_asked);
+        if (thaw_asked)
+            ck_assert_int_eq(w.hold.domains[0].breach, HOLD_DOER_DIED);
+        if (stage >= 2 && stage <= 6)
+            report(&w, HOLD_EV_THAWED, 0, true);
+        ck_assert(!hold_is_frozen(&w.hold));
+        step(&w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+        if (stage == 6) {
+            /* Captured, checked and let go before the death: it keeps its value. */
+            ck_assert(did(&w, HOLD_DO_PUBLISH, 0));
+            report(&w, HOLD_EV_PUBLISHED, 0, true);
+            ck_assert(hold_member_is_kept(&w.hold, 0));
+        } else if (stage >= 4) {
+            ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+            report(&w, HOLD_EV_REMOVED, 0, true);
+        }
+        ck_assert(hold_is_settled(&w.hold));
+    }
+}
+END_TEST
+
+START_TEST(a_closed_connection_leaves_nothing_at_any_stage)
+{
+    for (int stage = 0; stage < N_STAGES; stage++) {
+        struct world w;
+        at_stage(&w, stage);
+        step(&w, (struct hold_event){.kind = HOLD_EV_CLOSED});
+        if (w.hold.doer == HOLD_DOER_DYING)
+            step(&w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+        if (stage >= 2 && stage <= 6)
+            report(&w, HOLD_EV_THAWED, 0, true);
+        if (w.hold.doer == HOLD_DOER_DEAD)
+            step(&w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+        if (stage >= 4) {
+            ck_assert(did(&w, HOLD_DO_REMOVE, 0));
+            report(&w, HOLD_EV_REMOVED, 0, true);
+        }
+        ck_assert_int_eq(w.hold.sm.state, HOLD_ENDED);
+        ck_assert(hold_is_settled(&w.hold));
+        ck_assert_int_eq(w.hold.breach, HOLD_CLOSED);
+    }
+}
+END_TEST
+
+/* ---- Any order of events whatever ---- */
+
+/* What the outside remembers of the actions it has to answer. */
+struct outside {
+    struct rng rng;
+    int doer_act; /* the request under way, -1: none */
+    unsigned doer_index;
+    bool dying, dead;
+    bool thawing[HOLD_MAX_DOMAINS];
+    bool kernel_frozen[HOLD_MAX_DOMAINS];
+    int64_t frozen_since_ms[HOLD_MAX_DOMAINS];
+};
+
+static void perform(struct outside *o, const struct world *w)
+{
+    for (unsigned i = 0; i < w->acts.n; i++) {
+        const struct hold_act *a = &w->acts.items[i];
+        if (a->kind == HOLD_THAW) {
+            ck_assert(!o->thawing[a->index]);
+            o->thawing[a->index] = true;
+        } else if (a->kind == HOLD_KILL_DOER) {
+            /* It may come with the very step that feeds the death. */
+            ck_assert(!o->dying);
+            o->dying = !o->dead;
+        } else if (a->kind != HOLD_ANSWER) {
+            ck_assert(o->doer_act < 0 && !o->dead);
+            o->doer_act = (int)a->kind;
+            o->doer_index = a->index;
+            if (a->kind == HOLD_DO_FREEZE)
+                o->frozen_since_ms[a->index] = w->now_ms;
+        }
+    }
+}
+
+static void fuzz_step(struct outside *o, struct world *w, struct hold_event ev)
+{
+    step(w, ev);
+    perform(o, w);
+}
+
+static void fuzz_doer_result(struct outside *o, struct world *w)
+{
+    static const enum hold_event_kind results[] = {
+        [HOLD_DO_ARM] = HOLD_EV_ARMED,         [HOLD_DO_FREEZE] = HOLD_EV_FROZEN,
+        [HOLD_DO_CAPTURE] = HOLD_EV_CAPTURED,  [HOLD_DO_RECHECK] = HOLD_EV_RECHECKED,
+        [HOLD_DO_PUBLISH] = HOLD_EV_PUBLISHED, [HOLD_DO_REMOVE] = HOLD_EV_REMOVED,
+    };
+    bool member_ok[HOLD_MAX_MEMBERS];
+    for (unsigned i = 0; i < w->hold.n_members; i++)
+        member_ok[i] = rng_below(&o->rng, 8) != 0;
+    struct hold_event ev = {.kind = results[o->doer_act],
+                            .index = o->doer_index,
+                            .ok = rng_below(&o->rng, 8) != 0,
+                            .undo = rng_below(&o->rng, 2),
+                            .at_ns = w->now_ms * 1000000,
+                            .epoch = epoch_of(o->doer_index),
+                            .member_ok = member_ok};
+    if (o->doer_act == HOLD_DO_FREEZE)
+        o->kernel_frozen[o->doer_index] = ev.ok || ev.undo;
+    o->doer_act = -1;
+    fuzz_step(o, w, ev);
+}
+
+static void fuzz_keeper(struct outside *o, struct world *w)
+{
+    for (unsigned i = 0; i < w->hold.n_domains; i++) {
+        if (!o->thawing[i])
+            continue;
+        o->thawing[i] = false;
+        bool ok = rng_below(&o->rng, 8) != 0;
+        bool was = o->kernel_frozen[i];
+        if (ok)
+            o->kernel_frozen[i] = false;
+        fuzz_step(o, w,
+                  (struct hold_event){.kind = HOLD_EV_THAWED,
+                                      .index = i,
+                                      .ok = ok,
+                                      .was_frozen = was,
+                                      .at_ns = w->now_ms * 1000000});
+    }
+}
+
+static void fuzz_death(struct outside *o, struct world *w)
+{
+    /* A freeze call under way completes although its caller dies. */
+    if (o->doer_act == HOLD_DO_FREEZE)
+        o->kernel_frozen[o->doer_index] = true;
+    o->doer_act = -1;
+    o->dying = false;
+    o->dead = true;
+    fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+}
+
+static void fuzz_request(struct outside *o, struct world *w)
+{
+    static struct hold_want wants[HOLD_MAX_MEMBERS];
+    unsigned n = 0;
+    switch (rng_below(&o->rng, 12)) {
+    case 0:
+        fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_ABORT});
+        break;
+    case 1:
+        fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_CLOSED});
+        break;
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+        fuzz_step(o, w,
+                  (struct hold_event){
+                      .kind = HOLD_EV_FREEZE, .hold_ms = 400, .freeze_timeout_ms = 200});
+        break;
+    default:
+        for (unsigned i = 0; i < w->hold.n_members; i++) {
+            const struct hold_domain *d = &w->hold.domains[w->hold.members[i].domain];
+            if (d->has_epoch && rng_below(&o->rng, 8) != 0)
+                wants[n++] = (struct hold_want){.member = (uint16_t)i, .epoch = d->epoch};
+        }
+        fuzz_step(
+            o, w,
+            (struct hold_event){.kind = HOLD_EV_COMMIT, .wants = wants, .n_wants = n});
+    }
+}
+
+static void fuzz_anything(struct outside *o, struct world *w)
+{
+    w->now_ms += (int64_t)rng_below(&o->rng, 40);
+    uint64_t dice = rng_below(&o->rng, 100);
+    if (o->dying || (dice < 2 && !o->dead))
+        fuzz_death(o, w);
+    else if (o->dead) {
+        o->dead = false;
+        fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+    } else if (dice < 60 && o->doer_act >= 0)
+        fuzz_doer_result(o, w);
+    else if (dice < 80)
+        fuzz_keeper(o, w);
+    else
+        fuzz_request(o, w);
+    /* The keeper's timer is never late. */
+    if (hold_timer_ms(&w->hold) <= w->now_ms)
+        fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_TIMER});
+}
+
+static void fuzz_settle(struct outside *o, struct world *w)
+{
+    fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    for (int i = 0; i < 4000 && !hold_is_settled(&w->hold); i++) {
+        w->now_ms += 10;
+        if (o->dying)
+            fuzz_death(o, w);
+        if (o->dead) {
+            o->dead = false;
+            fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_DOER_READY});
+        }
+        if (o->doer_act >= 0)
+            fuzz_doer_result(o, w);
+        fuzz_keeper(o, w);
+        fuzz_step(o, w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    }
+    ck_assert(hold_is_settled(&w->hold));
+    for (unsigned i = 0; i < w->hold.n_domains; i++)
+        ck_assert(!o->kernel_frozen[i]);
+}
+
+START_TEST(no_order_of_events_leaves_anything_frozen_or_lets_a_broken_epoch_win)
+{
+    unsigned kept = 0, expired = 0; /* or the runs prove nothing */
+    for (uint64_t seed = 1; seed <= 3000; seed++) {
+        struct outside o = {.doer_act = -1};
+        struct world w = {.now_ms = 1000};
+        rng_init(&o.rng, seed);
+        unsigned domains = 1 + (unsigned)rng_below(&o.rng, 5);
+        unsigned members = domains + (unsigned)rng_below(&o.rng, 4);
+        enum hold_kind kinds[8];
+        uint16_t of[16];
+        for (unsigned i = 0; i < domains; i++)
+            kinds[i] = (enum hold_kind)rng_below(&o.rng, 4);
+        for (unsigned i = 0; i < members; i++)
+            of[i] = (uint16_t)(i < domains ? i : rng_below(&o.rng, domains));
+        hold_init(&w.hold, kinds, domains, of, members, &w.acts);
+        perform(&o, &w);
+        for (int i = 0; i < 120; i++) {
+            fuzz_anything(&o, &w);
+            for (unsigned d = 0; d < domains; d++)
+                if (w.hold.domains[d].sm.state == HOLD_D_FROZEN)
+                    ck_assert_msg(w.now_ms - o.frozen_since_ms[d] < 400, "seed %lu",
+                                  (unsigned long)seed);
+        }
+        for (unsigned i = 0; i < members; i++)
+            kept += hold_member_is_kept(&w.hold, i);
+        for (unsigned i = 0; i < domains; i++)
+            expired += w.hold.domains[i].breach == HOLD_EXPIRED;
+        fuzz_settle(&o, &w);
+    }
+    ck_assert_uint_gt(kept, 100);
+    ck_assert_uint_gt(expired, 100);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("hold");
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, a_hold_without_trouble_keeps_its_capture);
+    tcase_add_test(tc, hooks_then_cgroups_then_filesystems_and_back);
+    tcase_add_test(tc, a_repeated_freeze_is_answered_and_never_freezes_again);
+    tcase_add_test(tc, the_clock_starts_with_the_request_and_not_with_the_freeze);
+    tcase_add_test(tc, expiry_breaks_the_epoch_then_thaws_and_refuses_the_commit);
+    tcase_add_test(tc, a_commit_at_the_deadline_is_too_late_without_any_timer);
+    tcase_add_test(tc, a_capture_that_outlives_the_hold_is_late_and_removed);
+    tcase_add_test(tc, expiry_between_capture_and_recheck_loses_the_capture);
+    tcase_add_test(tc, a_domain_that_was_let_go_in_time_survives_the_expiry_of_another);
+    tcase_add_test(tc, a_foreign_thaw_shows_in_our_own_and_loses_the_capture);
+    tcase_add_test(tc, a_failed_recheck_loses_the_capture_and_thaws);
+    tcase_add_test(tc, a_failed_capture_thaws_at_once_and_spares_the_others);
+    tcase_add_test(tc, the_last_failed_capture_does_not_leave_its_domain_frozen);
+    tcase_add_test(tc, a_freeze_that_returns_after_its_timeout_is_thawed_at_once);
+    tcase_add_test(tc, a_freeze_that_returns_after_the_abort_is_thawed_at_once);
+    tcase_add_test(tc, a_failed_freeze_is_undone_only_when_there_is_something_to_undo);
+    tcase_add_test(tc, a_thaw_that_fails_is_tried_until_it_works);
+    tcase_add_test(tc, a_commit_with_a_foreign_epoch_captures_nothing);
+    tcase_add_test(tc, a_repeated_commit_has_one_effect_and_one_digest);
+    tcase_add_test(tc, requests_out_of_turn_change_nothing);
+    tcase_add_test(tc, members_that_failed_their_checks_are_left_out);
+    tcase_add_test(tc, a_hold_whose_members_all_failed_is_over);
+    tcase_add_test(tc, an_abort_after_the_commit_removes_what_was_kept);
+    tcase_add_test(tc, domains_without_a_wanted_member_are_let_go_at_the_commit);
+    tcase_add_test(tc, the_death_of_the_doer_leaves_nothing_frozen_at_any_stage);
+    tcase_add_test(tc, a_closed_connection_leaves_nothing_at_any_stage);
+    tcase_add_test(tc,
+                   no_order_of_events_leaves_anything_frozen_or_lets_a_broken_epoch_win);
+    return suite_main("hold", tc);
+}
