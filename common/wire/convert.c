@@ -1,0 +1,246 @@
+#include "common/wire/convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/wire/wire.h"
+
+void pb_set(char **member, const char *text)
+{
+    if (*member && *member != protobuf_c_empty_string)
+        free(*member);
+    *member = mem_strdup(text ? text : "");
+}
+
+void pb_set_bytes(ProtobufCBinaryData *member, const void *bytes, size_t n)
+{
+    free(member->data);
+    member->data = n ? mem_dup(bytes, n) : NULL;
+    member->len = n;
+}
+
+ProtobufCMessage *pb_copy(const ProtobufCMessage *msg)
+{
+    size_t n;
+    void *bytes = wire_pack(msg, &n);
+    ProtobufCMessage *copy = protobuf_c_message_unpack(msg->descriptor, NULL, n, bytes);
+    free(bytes);
+    if (!copy)
+        abort(); /* what was just packed unpacks, unless memory is out */
+    return copy;
+}
+
+struct err *token_from_pb(const Stillpoint__V1__Token *m, struct token *out)
+{
+    *out = (struct token){0};
+    if (!m)
+        return err_new(ERR_INVALID, "field 'token': missing");
+    if (m->incarnation.len != sizeof out->incarnation)
+        return err_new(ERR_INVALID, "field 'token.incarnation': %zu bytes instead of %zu",
+                       m->incarnation.len, sizeof out->incarnation);
+    if (m->revision <= 0)
+        return err_new(ERR_INVALID, "field 'token.revision': must be above 0");
+    memcpy(out->incarnation, m->incarnation.data, sizeof out->incarnation);
+    out->revision = m->revision;
+    return NULL;
+}
+
+Stillpoint__V1__Token *token_to_pb(const struct token *t)
+{
+    Stillpoint__V1__Token *m = mem_alloc(sizeof *m);
+    stillpoint__v1__token__init(m);
+    pb_set_bytes(&m->incarnation, t->incarnation, sizeof t->incarnation);
+    m->revision = t->revision;
+    return m;
+}
+
+static struct err *epoch_from_pb(const ProtobufCBinaryData *d, struct epoch *out)
+{
+    if (d->len != sizeof out->b)
+        return err_new(ERR_INVALID, "field 'epoch': %zu bytes instead of %zu", d->len,
+                       sizeof out->b);
+    memcpy(out->b, d->data, sizeof out->b);
+    return NULL;
+}
+
+struct err *epochs_from_pb(Stillpoint__V1__DomainEpoch **m, size_t n,
+                           struct domain_epoch **out)
+{
+    *out = NULL;
+    if (n > CUT_MAX_PARTS)
+        return err_new(ERR_LIMIT, "field 'epochs': %zu, at most %d", n, CUT_MAX_PARTS);
+    struct domain_epoch *e = mem_array(n, sizeof *e);
+    struct err *bad = NULL;
+    for (size_t i = 0; i < n && !bad; i++) {
+        bad = domain_copy(&e[i].domain, m[i]->domain);
+        if (!bad)
+            bad = epoch_from_pb(&m[i]->epoch, &e[i].epoch);
+    }
+    if (bad) {
+        free(e);
+        return bad;
+    }
+    *out = e;
+    return NULL;
+}
+
+Stillpoint__V1__DomainEpoch **epochs_to_pb(const struct domain_epoch *e, size_t n)
+{
+    Stillpoint__V1__DomainEpoch **m = mem_array(n, sizeof *m);
+    for (size_t i = 0; i < n; i++) {
+        m[i] = mem_alloc(sizeof **m);
+        stillpoint__v1__domain_epoch__init(m[i]);
+        pb_set(&m[i]->domain, e[i].domain.text);
+        pb_set_bytes(&m[i]->epoch, e[i].epoch.b, sizeof e[i].epoch.b);
+    }
+    return m;
+}
+
+struct err *proof_from_pb(const Stillpoint__V1__Proof *m, struct proof *out)
+{
+    *out = (struct proof){.frozen_at_ns = m->frozen_at_ns,
+                          .captured_at_ns = m->captured_at_ns,
+                          .thawed_at_ns = m->thawed_at_ns,
+                          .unbroken = m->unbroken,
+                          .cut_unix_ms = m->cut_unix_ms};
+    TRY(name_copy(out->node.text, m->node, "field 'node':"));
+    TRY(name_copy(out->part.text, m->partition, "field 'partition':"));
+    TRY(token_from_pb(m->token, &out->token));
+    TRY(domain_copy(&out->domain, m->domain));
+    TRY(epoch_from_pb(&m->epoch, &out->epoch));
+    if (m->epochs_digest.len != sizeof out->epochs.b)
+        return err_new(ERR_INVALID, "field 'epochs_digest': %zu bytes instead of %zu",
+                       m->epochs_digest.len, sizeof out->epochs.b);
+    memcpy(out->epochs.b, m->epochs_digest.data, sizeof out->epochs.b);
+    if (m->evidence > STILLPOINT__V1__EVIDENCE__EVIDENCE_ASSERTED)
+        return err_new(ERR_INVALID, "field 'evidence': unknown value %d",
+                       (int)m->evidence);
+    out->evidence = (enum evidence)m->evidence;
+    if (strlen(m->boot_id) >= sizeof out->boot_id || strlen(m->capture) >= CAPTURE_BYTES)
+        return err_new(ERR_INVALID, "field 'boot_id' or 'capture': too long");
+    memcpy(out->boot_id, m->boot_id, strlen(m->boot_id) + 1);
+    memcpy(out->capture.text, m->capture, strlen(m->capture) + 1);
+    return NULL;
+}
+
+Stillpoint__V1__Proof *proof_to_pb(const struct set_id *set, const struct proof *p)
+{
+    Stillpoint__V1__Proof *m = mem_alloc(sizeof *m);
+    stillpoint__v1__proof__init(m);
+    pb_set(&m->set, set->text);
+    pb_set(&m->node, p->node.text);
+    pb_set(&m->partition, p->part.text);
+    m->token = token_to_pb(&p->token);
+    pb_set(&m->boot_id, p->boot_id);
+    pb_set(&m->domain, p->domain.text);
+    pb_set_bytes(&m->epoch, p->epoch.b, sizeof p->epoch.b);
+    pb_set_bytes(&m->epochs_digest, p->epochs.b, sizeof p->epochs.b);
+    m->frozen_at_ns = p->frozen_at_ns;
+    m->captured_at_ns = p->captured_at_ns;
+    m->thawed_at_ns = p->thawed_at_ns;
+    m->unbroken = p->unbroken;
+    m->evidence = (Stillpoint__V1__Evidence)p->evidence;
+    pb_set(&m->capture, p->capture.text);
+    m->cut_unix_ms = p->cut_unix_ms;
+    return m;
+}
+
+struct err *proofs_from_pb(Stillpoint__V1__Proof **m, size_t n, struct proof **out)
+{
+    *out = NULL;
+    if (n > CUT_MAX_PARTS)
+        return err_new(ERR_LIMIT, "field 'proofs': %zu, at most %d", n, CUT_MAX_PARTS);
+    struct proof *p = mem_array(n, sizeof *p);
+    for (size_t i = 0; i < n; i++) {
+        struct err *bad = proof_from_pb(m[i], &p[i]);
+        if (bad) {
+            free(p);
+            return err_wrap(bad, "field 'proofs[%zu]'", i);
+        }
+    }
+    *out = p;
+    return NULL;
+}
+
+Stillpoint__V1__Proof **proofs_to_pb(const struct set_id *set, const struct proof *p,
+                                     size_t n)
+{
+    Stillpoint__V1__Proof **m = mem_array(n, sizeof *m);
+    for (size_t i = 0; i < n; i++)
+        m[i] = proof_to_pb(set, &p[i]);
+    return m;
+}
+
+static struct err *check_parts(const Stillpoint__V1__SetRecord *r)
+{
+    for (size_t i = 0; i < r->n_parts; i++)
+        if (!r->parts[i]->proof)
+            return err_new(ERR_CORRUPT, "part '%s/%s' has no proof", r->parts[i]->node,
+                           r->parts[i]->partition);
+        else if (strcmp(r->parts[i]->proof->node, r->parts[i]->node) != 0 ||
+                 strcmp(r->parts[i]->proof->partition, r->parts[i]->partition) != 0)
+            return err_new(ERR_CORRUPT, "part '%s/%s' carries the proof of another part",
+                           r->parts[i]->node, r->parts[i]->partition);
+        else if (strcmp(r->parts[i]->proof->set, r->set) != 0)
+            return err_new(ERR_CORRUPT, "part '%s/%s' carries the proof of another set",
+                           r->parts[i]->node, r->parts[i]->partition);
+    return NULL;
+}
+
+static struct err *prove(const struct set_id *set, const Stillpoint__V1__SetRecord *r,
+                         struct domain_epoch *epochs)
+{
+    struct proof *proofs = mem_array(r->n_parts, sizeof *proofs);
+    struct err *e = NULL;
+    for (size_t i = 0; i < r->n_parts && !e; i++)
+        e = proof_from_pb(r->parts[i]->proof, &proofs[i]);
+    if (!e)
+        e = cut_verify(set, epochs, r->n_epochs, proofs, r->n_parts);
+    free(proofs);
+    return e;
+}
+
+struct err *record_prove(const Stillpoint__V1__SetRecord *r)
+{
+    struct set_id set;
+    TRY(name_copy(set.text, r->set, "set"));
+    TRY(check_parts(r));
+    struct domain_epoch *epochs = NULL;
+    TRY(epochs_from_pb(r->epochs, r->n_epochs, &epochs));
+    struct err *e = prove(&set, r, epochs);
+    free(epochs);
+    return e;
+}
+
+static const char *enum_text(const ProtobufCEnumDescriptor *d, int value,
+                             const char *prefix)
+{
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(d, value);
+    return v ? v->name + strlen(prefix) : "UNKNOWN";
+}
+
+const char *set_state_text(Stillpoint__V1__SetState s)
+{
+    return enum_text(&stillpoint__v1__set_state__descriptor, s, "SET_");
+}
+
+const char *part_state_text(Stillpoint__V1__PartState s)
+{
+    return enum_text(&stillpoint__v1__part_state__descriptor, s, "PART_");
+}
+
+const char *task_state_text(Stillpoint__V1__TaskState s)
+{
+    return enum_text(&stillpoint__v1__task_state__descriptor, s, "TASK_");
+}
+
+const char *task_kind_text(Stillpoint__V1__TaskKind k)
+{
+    return enum_text(&stillpoint__v1__task_kind__descriptor, k, "TASK_");
+}
+
+const char *evidence_text(Stillpoint__V1__Evidence e)
+{
+    return enum_text(&stillpoint__v1__evidence__descriptor, e, "EVIDENCE_");
+}
