@@ -107,7 +107,7 @@ static struct err *decode_set(const Stillpoint__V1__JournalSet *m, struct sessio
     struct set_id id;
     TRY(name_copy(id.text, m->set, "set"));
     AUTO(session) struct session *s = session_new(&id);
-    enum session_state state;
+    enum session_state state = SESSION_NEW;
     TRY(decode_state(m->state, &state));
     TRY(token_from_pb(m->token, &s->token));
     TRY(decode_parts(m, s));
