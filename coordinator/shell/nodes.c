@@ -1,0 +1,108 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/wire/wire.h"
+#include "coordinator/shell/coord.h"
+
+static size_t lower_bound(const struct coord *c, const char *name)
+{
+    size_t lo = 0;
+    size_t hi = c->n_nodes;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(c->nodes[mid].record->node, name) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+struct node_entry *node_find(const struct coord *c, const char *name)
+{
+    size_t i = lower_bound(c, name);
+    return i < c->n_nodes && strcmp(c->nodes[i].record->node, name) == 0 ? &c->nodes[i]
+                                                                         : NULL;
+}
+
+static bool quiesces(const Stillpoint__V1__PartitionInfo *p)
+{
+    return p->read_only || strcmp(p->quiesce, "none") != 0;
+}
+
+/* What the cores need of the record; validates what came over the wire. */
+static struct err *info_from(const Stillpoint__V1__NodeRecord *r, struct node_info *out)
+{
+    TRY(name_copy(out->node.text, r->node, "field 'node':"));
+    if (strlen(r->address) >= sizeof out->address || !strchr(r->address, ':'))
+        return err_new(ERR_INVALID, "field 'address': '%.80s' is not host:port",
+                       r->address);
+    memcpy(out->address, r->address, strlen(r->address) + 1);
+    if (r->n_partitions > CUT_MAX_PARTS)
+        return err_new(ERR_LIMIT, "field 'partitions': %zu", r->n_partitions);
+    out->parts = mem_array(r->n_partitions, sizeof *out->parts);
+    out->n_parts = r->n_partitions;
+    for (size_t i = 0; i < r->n_partitions; i++) {
+        const Stillpoint__V1__PartitionInfo *p = r->partitions[i];
+        struct part_info *to = &out->parts[i];
+        TRY(name_copy(to->part.text, p->partition, "field 'partition':"));
+        TRY(domain_copy(&to->domain, p->domain));
+        if (strlen(p->path) >= sizeof to->path)
+            return err_new(ERR_LIMIT, "field 'path': %zu bytes", strlen(p->path));
+        memcpy(to->path, p->path, strlen(p->path) + 1);
+        snprintf(to->error, sizeof to->error, "%s", p->error);
+        to->quiesces = quiesces(p);
+    }
+    return NULL;
+}
+
+struct err *node_put(struct coord *c, Stillpoint__V1__NodeRecord *r, int64_t seen_ms)
+{
+    AUTO(wire) ProtobufCMessage *owned = &r->base;
+    struct node_info info = {0};
+    struct err *e = info_from(r, &info);
+    if (!e)
+        e = registry_put(&c->registry, &info, seen_ms);
+    free(info.parts);
+    TRY(e);
+    size_t i = lower_bound(c, r->node);
+    bool known = i < c->n_nodes && strcmp(c->nodes[i].record->node, r->node) == 0;
+    if (!known) {
+        mem_reserve((void **)&c->nodes, &c->cap_nodes, c->n_nodes, sizeof *c->nodes);
+        memmove(&c->nodes[i + 1], &c->nodes[i], (c->n_nodes - i) * sizeof *c->nodes);
+        c->n_nodes++;
+        c->nodes[i] = (struct node_entry){0};
+    } else {
+        if (strcmp(c->nodes[i].record->address, r->address) != 0) {
+            rpc_channel_free(c->nodes[i].channel);
+            c->nodes[i].channel = NULL;
+        }
+        wire_free(&c->nodes[i].record->base);
+    }
+    c->nodes[i].record = (Stillpoint__V1__NodeRecord *)STEAL(owned);
+    return NULL;
+}
+
+struct err *node_channel(struct coord *c, const char *name, struct rpc_channel **out)
+{
+    struct node_entry *n = node_find(c, name);
+    if (!n)
+        return err_new(ERR_UNAVAILABLE, "node '%s' has not registered", name);
+    if (!n->channel)
+        n->channel = rpc_channel_new(c->client, n->record->address, RPC_AGENT, name);
+    *out = n->channel;
+    return NULL;
+}
+
+void nodes_free(struct coord *c)
+{
+    for (size_t i = 0; i < c->n_nodes; i++) {
+        rpc_channel_free(c->nodes[i].channel);
+        wire_free(&c->nodes[i].record->base);
+    }
+    free(c->nodes);
+    c->nodes = NULL;
+    c->n_nodes = c->cap_nodes = 0;
+}

@@ -1,0 +1,49 @@
+/* One round in the coordinator's shell: shared by runs.c (the round), run_lock.c (locks)
+ * and run_calls.c (agents). Loop thread only. */
+#ifndef COORDINATOR_SHELL_RUN_H
+#define COORDINATOR_SHELL_RUN_H
+
+#include "coordinator/shell/coord.h"
+
+struct run_node {
+    char name[NAME_BYTES];
+    size_t first, n; /* its parts in the draft */
+};
+
+struct run {
+    struct coord *coord;
+    struct run *next;
+    uint64_t serial; /* never used twice: answers find their run by it */
+    struct set_id set;
+    Stillpoint__V1__SetRecord *draft; /* owned: the record as last stored, or to be */
+    char *actor;                      /* who caused it; owned */
+    struct run_node *nodes;           /* owned */
+    size_t n_nodes;
+    struct domain_id *domains; /* owned: those locked besides the group */
+    size_t n_domains;
+    bool recovering;
+    int64_t lock_revision;
+    int64_t lock_until_ms; /* give up then */
+    bool started;          /* round and acts are initialised */
+    struct round round;
+    struct round_acts acts;
+    struct loop_timer timer;
+    run_begun_fn *begun; /* NULL once told */
+    void *begun_arg;
+};
+
+struct run *run_find(const struct coord *c, uint64_t serial);
+void run_feed(struct run *r, struct round_event *ev);
+/* Ends a run that has not started: tells `e`, which is taken over, to whoever waits. */
+void run_refuse(struct run *r, struct err *e);
+
+/* run_lock.c: PROTOCOL.md step 0.2; ends in run_locked or run_refuse. */
+void run_lock(struct run *r);
+void run_locked(struct run *r);
+void run_unlock(struct coord *c, const char *group, int64_t revision,
+                const struct domain_id *domains, size_t n);
+
+/* run_calls.c: one call to one agent; its answer is fed to the round. */
+void run_call(struct run *r, size_t node, enum round_call call);
+
+#endif

@@ -1,0 +1,211 @@
+/* A round's calls to agents: messages out, answers back into the round. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/obs/log.h"
+#include "common/wire/wire.h"
+#include "coordinator/shell/run.h"
+#include "stillpoint/v1/agent.pb-c.h"
+
+enum {
+    CALL_COMMIT_MS =
+        5000, /* one attempt; the answer is recorded, so it may be repeated */
+    CALL_ABORT_MS = 5000,
+    CALL_INSPECT_MS = 3000,
+};
+
+struct call {
+    struct coord *coord;
+    unsigned term;
+    uint64_t serial;
+    size_t node;
+    enum round_call call;
+};
+
+static ProtobufCMessage *prepare_request(const struct run *r, size_t node)
+{
+    Stillpoint__V1__PrepareRequest *m = mem_alloc(sizeof *m);
+    stillpoint__v1__prepare_request__init(m);
+    pb_set(&m->set, r->set.text);
+    pb_set(&m->group, r->draft->group);
+    m->token = token_to_pb(&r->round.conf.token);
+    m->hold_limit_ms = r->draft->spec->hold_limit_ms;
+    m->freeze_timeout_ms = r->draft->spec->freeze_timeout_ms;
+    m->consistency = r->draft->spec->consistency;
+    const struct run_node *n = &r->nodes[node];
+    for (size_t i = n->first; i < n->first + n->n; i++)
+        *PB_APPEND(m, partitions) = mem_strdup(r->draft->parts[i]->partition);
+    return &m->base;
+}
+
+static ProtobufCMessage *commit_request(const struct run *r)
+{
+    Stillpoint__V1__CommitRequest *m = mem_alloc(sizeof *m);
+    stillpoint__v1__commit_request__init(m);
+    pb_set(&m->set, r->set.text);
+    m->token = token_to_pb(&r->round.conf.token);
+    m->epochs = epochs_to_pb(r->round.epochs, r->round.n_epochs);
+    m->n_epochs = r->round.n_epochs;
+    m->cut_unix_ms = r->round.cut_unix_ms;
+    return &m->base;
+}
+
+/* Freeze, Abort and Inspect begin alike: set and token. */
+#define SIMPLE_REQUEST(Type, type)                                                       \
+    ({                                                                                   \
+        Stillpoint__V1__##Type *m_ = mem_alloc(sizeof *m_);                              \
+        stillpoint__v1__##type##__init(m_);                                              \
+        pb_set(&m_->set, r->set.text);                                                   \
+        m_->token = token_to_pb(&r->round.conf.token);                                   \
+        m_;                                                                              \
+    })
+
+static ProtobufCMessage *abort_request(const struct run *r)
+{
+    Stillpoint__V1__AbortRequest *m = SIMPLE_REQUEST(AbortRequest, abort_request);
+    pb_set(&m->reason, r->round.error);
+    return &m->base;
+}
+
+static ProtobufCMessage *request_of(const struct run *r, size_t node,
+                                    enum round_call call)
+{
+    switch (call) {
+    case CALL_PREPARE:
+        return prepare_request(r, node);
+    case CALL_FREEZE:
+        return &SIMPLE_REQUEST(FreezeRequest, freeze_request)->base;
+    case CALL_COMMIT:
+        return commit_request(r);
+    case CALL_ABORT:
+        return abort_request(r);
+    default:
+        return &SIMPLE_REQUEST(InspectRequest, inspect_request)->base;
+    }
+}
+
+static const char *method_of(enum round_call call)
+{
+    static const char *const names[] = {
+        [CALL_PREPARE] = "Prepare", [CALL_FREEZE] = "Freeze",   [CALL_COMMIT] = "Commit",
+        [CALL_ABORT] = "Abort",     [CALL_INSPECT] = "Inspect",
+    };
+    return names[call];
+}
+
+static int64_t timeout_of(const struct run *r, enum round_call call)
+{
+    switch (call) {
+    case CALL_PREPARE:
+        return r->draft->spec->prepare_timeout_ms;
+    case CALL_FREEZE:
+        return r->draft->spec->freeze_timeout_ms;
+    case CALL_COMMIT:
+        return CALL_COMMIT_MS;
+    case CALL_ABORT:
+        return CALL_ABORT_MS;
+    default:
+        return CALL_INSPECT_MS;
+    }
+}
+
+/* What the reply says, converted; the arrays belong to the caller. */
+struct reply {
+    struct domain_epoch *epochs;
+    struct proof *proofs;
+};
+
+static struct err *read_prepared(struct run *r, size_t node,
+                                 const Stillpoint__V1__PrepareReply *m)
+{
+    for (size_t i = 0; i < m->n_parts; i++)
+        for (size_t k = 0; k < r->nodes[node].n; k++) {
+            Stillpoint__V1__Part *p = r->draft->parts[r->nodes[node].first + k];
+            if (strcmp(p->partition, m->parts[i]->partition) == 0)
+                p->predicted_pause_ms = m->parts[i]->predicted_pause_ms;
+        }
+    return NULL;
+}
+
+static struct err *read_reply(struct run *r, const struct call *k,
+                              const ProtobufCMessage *m, struct round_event *ev,
+                              struct reply *out)
+{
+    const Stillpoint__V1__FreezeReply *f = (const void *)m;
+    const Stillpoint__V1__CommitReply *c = (const void *)m;
+    const Stillpoint__V1__InspectReply *i = (const void *)m;
+    switch (k->call) {
+    case CALL_PREPARE:
+        return read_prepared(r, k->node, (const void *)m);
+    case CALL_FREEZE:
+        TRY(epochs_from_pb(f->epochs, f->n_epochs, &out->epochs));
+        ev->n_epochs = f->n_epochs;
+        break;
+    case CALL_COMMIT:
+        TRY(proofs_from_pb(c->proofs, c->n_proofs, &out->proofs));
+        ev->n_proofs = c->n_proofs;
+        break;
+    case CALL_INSPECT:
+        TRY(epochs_from_pb(i->epochs, i->n_epochs, &out->epochs));
+        ev->n_epochs = i->n_epochs;
+        TRY(proofs_from_pb(i->proofs, i->n_proofs, &out->proofs));
+        ev->n_proofs = i->n_proofs;
+        ev->view = (enum session_view)i->state;
+        break;
+    default:
+        break;
+    }
+    ev->epochs = out->epochs;
+    ev->proofs = out->proofs;
+    return NULL;
+}
+
+static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)
+{
+    struct call *k = arg;
+    AUTO(err) struct err *owned = e;
+    struct run *r = k->coord->term == k->term ? run_find(k->coord, k->serial) : NULL;
+    if (!r) {
+        free(k);
+        return;
+    }
+    struct round_event ev = {.kind = ROUND_EV_REPLY, .node = k->node, .call = k->call};
+    struct reply reply = {0};
+    if (!owned)
+        owned = read_reply(r, k, m, &ev, &reply);
+    if (owned) {
+        owned = err_wrap(owned, "%s on node '%s'", method_of(k->call),
+                         r->nodes[k->node].name);
+        AUTO(str) char *text = err_text(owned);
+        log_warn("round", "call_failed", "set=%s error=\"%s\"", r->set.text, text);
+    }
+    ev.err = owned;
+    run_feed(r, &ev);
+    free(reply.epochs);
+    free(reply.proofs);
+    free(k);
+}
+
+/* No channel: fed on the next turn, since the round is in the middle of a step. */
+static void fail_later(void *arg)
+{
+    on_done(arg, err_new(ERR_UNAVAILABLE, "the node has not registered"), NULL);
+}
+
+void run_call(struct run *r, size_t node, enum round_call call)
+{
+    struct call *k = mem_zalloc(sizeof *k);
+    *k = (struct call){r->coord, r->coord->term, r->serial, node, call};
+    struct rpc_channel *ch = NULL;
+    AUTO(err) struct err *e = node_channel(r->coord, r->nodes[node].name, &ch);
+    if (e) {
+        loop_post(r->coord->loop, fail_later, k);
+        return;
+    }
+    ProtobufCMessage *req = request_of(r, node, call);
+    struct rpc_opts opts = {.timeout_ms = timeout_of(r, call)};
+    rpc_call_start(ch, &stillpoint__v1__agent_service__descriptor, method_of(call), req,
+                   &opts, on_done, k);
+    wire_free(req);
+}

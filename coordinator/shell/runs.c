@@ -1,0 +1,490 @@
+/* Rounds: takes the locks, performs what the round core asks for, stores what it decides.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/obs/log.h"
+#include "common/wire/pbjson.h"
+#include "common/wire/wire.h"
+#include "coordinator/shell/run.h"
+
+static void finish(struct run *r);
+
+Stillpoint__V1__SetState run_phase(const struct run *r)
+{
+    if (!r->started)
+        return STILLPOINT__V1__SET_STATE__SET_PLANNED;
+    switch (r->round.sm.state) {
+    case ROUND_FREEZING:
+        return STILLPOINT__V1__SET_STATE__SET_FREEZING;
+    case ROUND_CAPTURING:
+    case ROUND_RECORDING:
+        return STILLPOINT__V1__SET_STATE__SET_CAPTURING;
+    case ROUND_CAPTURED:
+        return STILLPOINT__V1__SET_STATE__SET_CAPTURED;
+    case ROUND_ABORTING:
+    case ROUND_ABORTED:
+        return STILLPOINT__V1__SET_STATE__SET_ABORTED;
+    default:
+        return STILLPOINT__V1__SET_STATE__SET_PREPARING;
+    }
+}
+
+struct run *run_find(const struct coord *c, uint64_t serial)
+{
+    struct run *r = c->runs;
+    while (r && r->serial != serial)
+        r = r->next;
+    return r;
+}
+
+size_t runs_count(const struct coord *c)
+{
+    size_t n = 0;
+    for (const struct run *r = c->runs; r; r = r->next)
+        n++;
+    return n;
+}
+
+/* Tells whoever waits for the beginning, once. */
+static void begun(struct run *r, struct err *e)
+{
+    if (r->begun)
+        r->begun(r->begun_arg, e, e ? NULL : r->draft);
+    else
+        err_free(e);
+    r->begun = NULL;
+}
+
+static void unlink_run(struct run *r)
+{
+    struct run **at = &r->coord->runs;
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+}
+
+static void run_free(struct run *r)
+{
+    loop_timer_cancel(r->coord->loop, &r->timer);
+    begun(r,
+          err_new(ERR_UNAVAILABLE, "the coordinator stopped leading; another one takes "
+                                   "over: see `stillpoint set list`"));
+    struct set_entry *e = set_find(r->coord, r->set.text);
+    if (e && e->run == r)
+        e->run = NULL;
+    unlink_run(r);
+    if (r->started) {
+        round_fini(&r->round);
+        round_acts_fini(&r->acts);
+    }
+    wire_free(&r->draft->base);
+    free(r->nodes);
+    free(r->domains);
+    free(r->actor);
+    free(r);
+}
+
+void run_refuse(struct run *r, struct err *e)
+{
+    struct coord *c = r->coord;
+    begun(r, e);
+    AUTO(str) char *id = mem_strdup(r->set.text);
+    run_free(r);
+    struct set_entry *entry = set_find(c, id);
+    if (entry)
+        watch_notify(c, entry);
+}
+
+void runs_stop(struct coord *c)
+{
+    while (c->runs)
+        run_free(c->runs);
+}
+
+/* ---- storing ---- */
+
+/* What an asynchronous answer needs to find its run again, if it still exists. */
+struct answer {
+    uint64_t serial;
+    Stillpoint__V1__SetRecord *draft; /* what was stored; owned */
+    struct meta_list set, lock;       /* read back */
+    struct err *err;
+    struct meta_key set_key, lock_key;
+};
+
+static void drop_answer(void *arg)
+{
+    struct answer *a = arg;
+    if (a->draft)
+        wire_free(&a->draft->base);
+    meta_list_fini(&a->set);
+    meta_list_fini(&a->lock);
+    err_free(a->err);
+    free(a);
+}
+
+static struct answer *answer_new(struct run *r)
+{
+    struct answer *a = mem_zalloc(sizeof *a);
+    a->serial = r->serial;
+    meta_key(&a->set_key, "sets/%s", r->set.text);
+    meta_key(&a->lock_key, "locks/groups/%s", r->draft->group);
+    return a;
+}
+
+static enum round_stored stored_of(const struct meta_txn *t)
+{
+    switch (meta_txn_outcome(t)) {
+    case META_DONE:
+        return STORED_OK;
+    case META_CONFLICT:
+        return STORED_CONFLICT;
+    case META_UNKNOWN:
+        return STORED_UNKNOWN;
+    default:
+        return STORED_NOT_DONE;
+    }
+}
+
+/* The stored draft becomes what memory says of the set. */
+static void adopt(struct coord *c, struct run *r, struct answer *a, int64_t mod_revision)
+{
+    struct set_entry *e = set_find(c, r->set.text);
+    Stillpoint__V1__SetRecord *copy =
+        (Stillpoint__V1__SetRecord *)pb_copy(&a->draft->base);
+    if (!e) {
+        AUTO(str) char *json = pbjson_encode(&a->draft->base, 0);
+        e = set_insert(c, copy, json, mod_revision);
+        e->run = r;
+    } else {
+        set_replace(c, e, copy, mod_revision);
+    }
+    wire_free(&r->draft->base);
+    r->draft = (Stillpoint__V1__SetRecord *)&STEAL(a->draft)->base;
+    watch_notify(c, e);
+}
+
+static void on_stored(struct coord *c, struct meta_txn *t, void *arg)
+{
+    struct answer *a = arg;
+    struct run *r = run_find(c, a->serial);
+    if (!r)
+        return;
+    if (meta_txn_error(t)) {
+        AUTO(str) char *text = err_text(meta_txn_error(t));
+        log_warn("round", "store_failed", "set=%s error=\"%s\"", r->set.text, text);
+    }
+    struct round_event ev = {.kind = ROUND_EV_STORED, .stored = stored_of(t)};
+    if (ev.stored == STORED_OK) {
+        adopt(c, r, a, meta_txn_revision(t));
+        begun(r, NULL);
+    }
+    run_feed(r, &ev);
+}
+
+static void fill_parts(const struct round *round, Stillpoint__V1__SetRecord *draft)
+{
+    for (size_t i = 0; i < draft->n_parts; i++) {
+        Stillpoint__V1__Part *p = draft->parts[i];
+        for (size_t k = 0; k < round->n_proofs; k++) {
+            const struct proof *proof = &round->proofs[k];
+            if (strcmp(proof->node.text, p->node) != 0 ||
+                strcmp(proof->part.text, p->partition) != 0)
+                continue;
+            if (p->proof)
+                wire_free(&p->proof->base);
+            p->proof = proof_to_pb(&round->conf.set, proof);
+            pb_set(&p->capture, proof->capture.text);
+            p->state = STILLPOINT__V1__PART_STATE__PART_CAPTURED;
+        }
+    }
+}
+
+static Stillpoint__V1__SetRecord *draft_for(struct run *r, enum round_act_kind kind)
+{
+    Stillpoint__V1__SetRecord *d = (Stillpoint__V1__SetRecord *)pb_copy(&r->draft->base);
+    if (d->token)
+        wire_free(&d->token->base);
+    d->token = token_to_pb(&r->round.conf.token);
+    pb_set(&d->coordinator, r->coord->conf->name);
+    if (kind == ROUND_ACT_STORE_OPEN) {
+        set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_PREPARING);
+    } else if (kind == ROUND_ACT_STORE_ABORTED) {
+        pb_set(&d->error, r->round.error);
+        set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_ABORTED);
+    } else {
+        d->cut_unix_ms = r->round.cut_unix_ms;
+        d->epochs = epochs_to_pb(r->round.epochs, r->round.n_epochs);
+        d->n_epochs = r->round.n_epochs;
+        fill_parts(&r->round, d);
+        set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_CAPTURED);
+    }
+    return d;
+}
+
+/* PROTOCOL.md steps 0.3, 4.2, 5.2: one transaction comparing the lock and the record. */
+static void send_store(struct run *r, enum round_act_kind kind)
+{
+    struct answer *a = answer_new(r);
+    a->draft = draft_for(r, kind);
+    struct set_entry *e = set_find(r->coord, r->set.text);
+    AUTO(str) char *json = set_json(e, a->draft);
+    struct meta_txn *t = meta_txn_new();
+    meta_txn_if_create(t, &a->lock_key, r->round.conf.token.revision);
+    meta_txn_if_mod(t, &a->set_key, e ? e->mod_revision : 0);
+    meta_txn_put(t, &a->set_key, json, 0);
+    meta_txn_audit(t, r->actor, kind == ROUND_ACT_STORE_OPEN ? "set.create" : "set.move",
+                   r->set.text, e ? set_state_text(e->record->state) : "",
+                   set_state_text(a->draft->state));
+    store_submit(r->coord, t, on_stored, drop_answer, a);
+}
+
+static void work_read(struct meta *m, void *arg)
+{
+    struct answer *a = arg;
+    a->err = meta_get(m, &a->set_key, &a->set);
+    if (!a->err)
+        a->err = meta_get(m, &a->lock_key, &a->lock);
+}
+
+static enum round_found found_of(struct run *r, struct answer *a)
+{
+    if (a->err)
+        return FOUND_NO_IDEA;
+    bool locked = a->lock.n == 1 &&
+                  a->lock.items[0].create_revision == r->round.conf.token.revision;
+    if (a->set.n == 0)
+        return locked ? FOUND_NOTHING : FOUND_LOST;
+    ProtobufCMessage *m = NULL;
+    struct err *bad = pbjson_decode(&stillpoint__v1__set_record__descriptor,
+                                    a->set.items[0].value, a->set.items[0].n, 0, &m);
+    if (bad) {
+        log_err(LOG_LEVEL_ERROR, "round", "bad_record", bad);
+        return FOUND_NO_IDEA;
+    }
+    a->draft = (Stillpoint__V1__SetRecord *)m;
+    adopt(r->coord, r, a, a->set.items[0].mod_revision);
+    switch (r->draft->state) {
+    case STILLPOINT__V1__SET_STATE__SET_PREPARING:
+        return locked ? FOUND_PREPARING : FOUND_LOST;
+    case STILLPOINT__V1__SET_STATE__SET_ABORTED:
+        return FOUND_ABORTED;
+    default:
+        return FOUND_CAPTURED;
+    }
+}
+
+static void done_read(struct coord *c, void *arg)
+{
+    struct answer *a = arg;
+    struct run *r = run_find(c, a->serial);
+    if (!r)
+        return;
+    struct round_event ev = {.kind = ROUND_EV_READ, .found = found_of(r, a)};
+    if (ev.found == FOUND_PREPARING)
+        begun(r, NULL);
+    run_feed(r, &ev);
+}
+
+/* ---- performing ---- */
+
+static void on_timer(void *arg)
+{
+    run_feed(arg, &(struct round_event){.kind = ROUND_EV_TIMER});
+}
+
+static void perform(struct run *r, const struct round_act *a)
+{
+    int64_t wait = a->at_ms - loop_now_ms();
+    switch (a->kind) {
+    case ROUND_ACT_CALL:
+        run_call(r, a->node, a->call);
+        return;
+    case ROUND_ACT_STORE_OPEN:
+    case ROUND_ACT_STORE_CAPTURED:
+    case ROUND_ACT_STORE_ABORTED:
+        send_store(r, a->kind);
+        return;
+    case ROUND_ACT_READ_BACK:
+        store_job(r->coord, work_read, done_read, drop_answer, answer_new(r));
+        return;
+    case ROUND_ACT_TIMER:
+        loop_timer_set(r->coord->loop, &r->timer, wait > 0 ? wait : 0, on_timer, r);
+        return;
+    case ROUND_ACT_FINISHED:
+        finish(r);
+        return;
+    }
+}
+
+void run_feed(struct run *r, struct round_event *ev)
+{
+    struct coord *c = r->coord;
+    int was = r->round.sm.state;
+    ev->now_ms = loop_now_ms();
+    ev->unix_ms = wall_ms();
+    round_step(&r->round, ev, &r->acts);
+    struct set_entry *e = set_find(c, r->set.text);
+    if (e && r->round.sm.state != was)
+        watch_notify(c, e);
+    /* FINISHED is the last act of a step and frees the run. */
+    for (size_t i = 0, n = r->acts.n; i < n; i++)
+        perform(r, &r->acts.items[i]);
+}
+
+static void after_unlock(struct coord *c, struct meta_txn *t, void *arg)
+{
+    (void)c;
+    (void)arg;
+    if (meta_txn_outcome(t) != META_DONE && meta_txn_outcome(t) != META_CONFLICT)
+        log_warn("round", "unlock_failed", "the sweep will find the lock");
+}
+
+void run_unlock(struct coord *c, const char *group, int64_t revision,
+                const struct domain_id *domains, size_t n)
+{
+    struct meta_txn *t = meta_txn_new();
+    struct meta_key k;
+    meta_key(&k, "locks/groups/%s", group);
+    meta_txn_if_create(t, &k, revision);
+    meta_txn_delete(t, &k);
+    for (size_t i = 0; i < n; i++) {
+        meta_key(&k, "locks/domains/%s", domains[i].text);
+        meta_txn_delete(t, &k);
+    }
+    store_submit(c, t, after_unlock, NULL, NULL);
+}
+
+static void finish(struct run *r)
+{
+    struct coord *c = r->coord;
+    bool lost = r->round.sm.state == ROUND_LOST;
+    log_info("round", "finished", "set=%s state=%s%s%s%s", r->set.text,
+             sm_name(&r->round.sm), r->round.error[0] ? " error=\"" : "", r->round.error,
+             r->round.error[0] ? "\"" : "");
+    if (!lost)
+        run_unlock(c, r->draft->group, r->lock_revision, r->domains, r->n_domains);
+    AUTO(str) char *id = mem_strdup(r->set.text);
+    run_free(r);
+    struct set_entry *e = set_find(c, id);
+    if (e && !lost)
+        set_advance(c, e);
+    if (e)
+        watch_notify(c, e);
+}
+
+static void log_move(void *ctx, const struct sm *m, const char *from, const char *to)
+{
+    const struct run *r = ctx;
+    log_info(m->name, "moved", "set=%s from=%s to=%s", r->set.text, from, to);
+}
+
+/* The locks are held: PROTOCOL.md step 0.3 or 6.1. */
+void run_locked(struct run *r)
+{
+    struct round_conf conf = {
+        .set = r->set,
+        .prepare_timeout_ms = r->draft->spec->prepare_timeout_ms,
+        .freeze_timeout_ms = r->draft->spec->freeze_timeout_ms,
+        .hold_limit_ms = r->draft->spec->hold_limit_ms,
+        .n_parts = r->draft->n_parts,
+        .n_nodes = r->n_nodes,
+    };
+    memcpy(conf.token.incarnation, r->coord->incarnation, sizeof conf.token.incarnation);
+    conf.token.revision = r->lock_revision;
+    round_init(&r->round, &conf);
+    round_acts_init(&r->acts);
+    r->round.sm.observer = log_move;
+    r->round.sm.observer_ctx = r;
+    r->started = true;
+    run_feed(r, &(struct round_event){.kind = r->recovering ? ROUND_EV_RECOVER
+                                                            : ROUND_EV_START});
+}
+
+/* ---- beginning ---- */
+
+static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
+                           const char *actor)
+{
+    static uint64_t serial;
+    struct run *r = mem_zalloc(sizeof *r);
+    r->coord = c;
+    r->serial = ++serial;
+    r->draft = draft;
+    r->actor = mem_strdup(actor);
+    snprintf(r->set.text, sizeof r->set.text, "%s", draft->set);
+    r->next = c->runs;
+    c->runs = r;
+    /* Parts ascend by node, so one node's stand together. */
+    r->nodes = mem_array(draft->n_parts, sizeof *r->nodes);
+    for (size_t i = 0; i < draft->n_parts; i++) {
+        const char *node = draft->parts[i]->node;
+        if (r->n_nodes == 0 || strcmp(r->nodes[r->n_nodes - 1].name, node) != 0)
+            snprintf(r->nodes[r->n_nodes++].name, NAME_BYTES, "%s", node);
+        if (r->nodes[r->n_nodes - 1].n == 0)
+            r->nodes[r->n_nodes - 1].first = i;
+        r->nodes[r->n_nodes - 1].n++;
+    }
+    return r;
+}
+
+static Stillpoint__V1__SetRecord *new_record(const struct group_entry *g, const char *id,
+                                             const struct plan *plan)
+{
+    Stillpoint__V1__SetRecord *d = mem_alloc(sizeof *d);
+    stillpoint__v1__set_record__init(d);
+    d->schema = 1;
+    pb_set(&d->set, id);
+    pb_set(&d->group, g->spec->group);
+    d->spec = (Stillpoint__V1__GroupSpec *)pb_copy(&g->spec->base);
+    d->created_unix_ms = wall_ms();
+    for (size_t i = 0; i < plan->n_parts; i++) {
+        Stillpoint__V1__Part *p = mem_alloc(sizeof *p);
+        stillpoint__v1__part__init(p);
+        pb_set(&p->node, plan->parts[i].node.text);
+        pb_set(&p->partition, plan->parts[i].part.text);
+        pb_set(&p->path, plan->parts[i].path);
+        *PB_APPEND(d, parts) = p;
+    }
+    return d;
+}
+
+void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
+                const char *actor, run_begun_fn *on_begun, void *arg)
+{
+    AUTO(plan) struct plan *plan = NULL;
+    bool strict = g->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
+    struct err *e = NULL;
+    if (runs_count(c) >= COORD_MAX_RUNS)
+        e = err_new(ERR_LIMIT, "%d sets are being taken already", COORD_MAX_RUNS);
+    else
+        e = plan_make(&c->registry, (const char *const *)g->spec->partitions,
+                      g->spec->n_partitions, strict, loop_now_ms(), &plan);
+    if (e) {
+        on_begun(arg, err_wrap(e, "group '%s'", g->spec->group), NULL);
+        return;
+    }
+    struct run *r = run_new(c, new_record(g, set_id, plan), actor);
+    r->begun = on_begun;
+    r->begun_arg = arg;
+    r->domains = STEAL(plan->domains);
+    r->n_domains = plan->n_domains;
+    run_lock(r);
+}
+
+void run_recover(struct coord *c, struct set_entry *e)
+{
+    AUTO(str)
+    char *actor =
+        mem_printf("spiffe://%s/coordinator/%s", c->conf->cluster, c->conf->name);
+    struct run *r =
+        run_new(c, (Stillpoint__V1__SetRecord *)pb_copy(&e->record->base), actor);
+    r->recovering = true;
+    e->run = r;
+    log_info("round", "takes_over", "set=%s from=%s", r->set.text,
+             e->record->coordinator);
+    run_lock(r);
+}
