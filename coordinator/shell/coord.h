@@ -20,6 +20,8 @@
 #include "coordinator/shell/config.h"
 #include "coordinator/shell/meta.h"
 
+#define STILLPOINT_VERSION "0.1.0"
+
 enum {
     COORD_MAX_SETS = 10000,
     COORD_MAX_RUNS = 64,
@@ -86,6 +88,7 @@ struct coord {
     struct loop_timer lead_timer;
     struct loop_timer sweep_timer;
     struct loop_timer load_timer;
+    unsigned sweeps;
     unsigned term; /* counts terms, so that results of an earlier one are dropped */
     bool loaded;   /* this term's records are in memory: requests are served */
     uint8_t incarnation[16];

@@ -9,7 +9,7 @@
 #include "coordinator/shell/coord.h"
 #include "stillpoint/v1/worker.pb-c.h"
 
-enum { WORKER_MAX_OPEN_SETS = 4096, WORKER_MAX_CLAIM = 64 };
+enum { WORKER_MAX_OPEN_SETS = 4096, WORKER_MAX_CLAIM = 16 };
 
 /* An agent speaks for itself only: the certificate's name is the node's. */
 static struct err *check_self(struct rpc_call *call, const char *node)
@@ -169,7 +169,8 @@ static bool claimable(const struct task_entry *e, const Stillpoint__V1__ClaimReq
            !is_running(req, e->record->id);
 }
 
-static void claim_one(struct task_entry *e, struct meta_txn *t, struct claim *k)
+static void claim_one(struct task_entry *e, const char *actor, struct meta_txn *t,
+                      struct claim *k)
 {
     Stillpoint__V1__TaskRecord *r =
         (Stillpoint__V1__TaskRecord *)pb_copy(&e->record->base);
@@ -180,6 +181,8 @@ static void claim_one(struct task_entry *e, struct meta_txn *t, struct claim *k)
     AUTO(str) char *json = pbjson_encode(&r->base, 0);
     meta_txn_if_mod(t, &key, e->mod_revision);
     meta_txn_put(t, &key, json, 0);
+    meta_txn_audit(t, actor, "task.claim", r->id, task_state_text(e->record->state),
+                   task_state_text(r->state));
     e->writing = true;
     *PB_APPEND(k->reply, tasks) = r;
 }
@@ -203,9 +206,11 @@ static void claim(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
     k->reply = mem_alloc(sizeof *k->reply);
     stillpoint__v1__claim_reply__init(k->reply);
     struct meta_txn *t = meta_txn_new();
+    AUTO(str)
+    char *actor = mem_printf("spiffe://%s/agent/%s", c->conf->cluster, req->node);
     for (size_t i = 0; i < c->n_tasks && k->reply->n_tasks < (size_t)req->most; i++)
         if (claimable(c->tasks[i], req))
-            claim_one(c->tasks[i], t, k);
+            claim_one(c->tasks[i], actor, t, k);
     if (k->reply->n_tasks > 0) {
         store_submit(c, t, on_claimed, drop_claim, k);
         return;

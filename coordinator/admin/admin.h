@@ -1,0 +1,25 @@
+/* AdminService: what operators ask of the coordinator. Loop thread only. */
+#ifndef COORDINATOR_ADMIN_ADMIN_H
+#define COORDINATOR_ADMIN_ADMIN_H
+
+#include "coordinator/shell/coord.h"
+#include "stillpoint/v1/admin.pb-c.h"
+
+enum { ADMIN_LIST_MAX = 1000 };
+
+/* groups.c */
+rpc_handler admin_apply_group, admin_list_groups, admin_check_group;
+/* sets.c */
+rpc_handler admin_create_set, admin_list_sets, admin_get_set, admin_restore_set,
+    admin_verify_set, admin_list_tasks;
+/* watch.c */
+rpc_handler admin_watch_set;
+/* audit.c */
+rpc_handler admin_list_audit;
+
+/* "spiffe://cluster/operator/name" of the caller; the caller's (free). */
+char *admin_actor(const struct rpc_call *call) MUST_USE;
+/* The group, or NULL. Borrowed. */
+struct group_entry *admin_group(const struct coord *c, const char *name);
+
+#endif

@@ -1,0 +1,195 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/wire/pbjson.h"
+#include "common/wire/wire.h"
+#include "coordinator/admin/admin.h"
+
+typedef Stillpoint__V1__GroupSpec GroupSpec;
+
+enum {
+    GROUP_HOLD_MIN_MS = 100,
+    GROUP_HOLD_MAX_MS = 60000,
+    GROUP_HOLD_MS = 10000,
+    GROUP_FREEZE_MS = 5000,
+    GROUP_PREPARE_MS = 60000,
+    GROUP_TIMEOUT_MAX_MS = 3600000,
+};
+
+static struct err *check_range(const char *field, int64_t value, int64_t least,
+                               int64_t most)
+{
+    if (value >= least && value <= most)
+        return NULL;
+    return err_new(ERR_INVALID, "field '%s': %lld ms is not %lld to %lld", field,
+                   (long long)value, (long long)least, (long long)most);
+}
+
+/* Fills in what was left out, then refuses what cannot be. */
+static struct err *complete(GroupSpec *s)
+{
+    char name[NAME_BYTES];
+    TRY(name_copy(name, s->group, "field 'group':"));
+    TRY(name_copy(name, s->repository, "field 'repository':"));
+    s->hold_limit_ms = s->hold_limit_ms ? s->hold_limit_ms : GROUP_HOLD_MS;
+    s->freeze_timeout_ms = s->freeze_timeout_ms ? s->freeze_timeout_ms : GROUP_FREEZE_MS;
+    s->prepare_timeout_ms =
+        s->prepare_timeout_ms ? s->prepare_timeout_ms : GROUP_PREPARE_MS;
+    TRY(check_range("hold_limit_ms", s->hold_limit_ms, GROUP_HOLD_MIN_MS,
+                    GROUP_HOLD_MAX_MS));
+    TRY(check_range("freeze_timeout_ms", s->freeze_timeout_ms, 1, GROUP_TIMEOUT_MAX_MS));
+    TRY(check_range("prepare_timeout_ms", s->prepare_timeout_ms, 1,
+                    GROUP_TIMEOUT_MAX_MS));
+    if (s->consistency != STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT)
+        return err_new(ERR_INVALID,
+                       "field 'consistency': only 'strict' is supported so far");
+    if (s->n_partitions == 0 || s->n_partitions > CUT_MAX_PARTS)
+        return err_new(ERR_INVALID, "field 'partitions': %zu, 1 to %d are allowed",
+                       s->n_partitions, CUT_MAX_PARTS);
+    for (size_t i = 0; i < s->n_partitions; i++) {
+        struct plan_part p;
+        TRY_CTX(plan_parse_part(s->partitions[i], &p), "field 'partitions[%zu]'", i);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(s->partitions[i], s->partitions[k]) == 0)
+                return err_new(ERR_INVALID,
+                               "field 'partitions[%zu]': '%s' is listed twice", i,
+                               s->partitions[i]);
+    }
+    return NULL;
+}
+
+struct apply {
+    struct rpc_call *call;
+    GroupSpec *spec;
+};
+
+static void drop_apply(void *arg)
+{
+    struct apply *a = arg;
+    if (a->call)
+        rpc_fail(a->call,
+                 err_new(ERR_TIMEOUT, "the coordinator stopped leading; look with "
+                                      "`stillpoint group show`"));
+    if (a->spec)
+        wire_free(&a->spec->base);
+    free(a);
+}
+
+static void on_applied(struct coord *c, struct meta_txn *t, void *arg)
+{
+    struct apply *a = arg;
+    struct group_entry *g = admin_group(c, a->spec->group);
+    if (g)
+        g->writing = false;
+    if (meta_txn_outcome(t) != META_DONE) {
+        bool unknown = meta_txn_outcome(t) == META_UNKNOWN;
+        rpc_fail(STEAL(a->call),
+                 err_new(unknown ? ERR_TIMEOUT : ERR_UNAVAILABLE,
+                         "the group could not be stored: apply it again"));
+        if (meta_txn_outcome(t) != META_NOT_DONE)
+            load_again(c);
+        return;
+    }
+    if (!g) {
+        g = mem_zalloc(sizeof *g);
+        mem_reserve((void **)&c->groups, &c->cap_groups, c->n_groups, sizeof(void *));
+        c->groups[c->n_groups++] = g;
+    } else {
+        wire_free(&g->spec->base);
+    }
+    g->mod_revision = meta_txn_revision(t);
+    g->spec = STEAL(a->spec);
+    rpc_reply(STEAL(a->call), &g->spec->base);
+}
+
+static struct err *begin_apply(struct coord *c, struct rpc_call *call,
+                               const GroupSpec *spec)
+{
+    TRY(leader_check(c));
+    if (!spec)
+        return err_new(ERR_INVALID, "field 'spec': missing");
+    AUTO(wire) ProtobufCMessage *copy = pb_copy(&spec->base);
+    GroupSpec *s = (GroupSpec *)copy;
+    TRY(complete(s));
+    struct group_entry *g = admin_group(c, s->group);
+    if (g && g->writing)
+        return err_new(ERR_UNAVAILABLE, "group '%s' is being written", s->group);
+    s->schema = 1;
+    s->version = g ? g->spec->version + 1 : 1;
+    struct meta_key k;
+    meta_key(&k, "groups/%s", s->group);
+    AUTO(str) char *json = pbjson_encode(copy, 0);
+    AUTO(str) char *before = g ? pbjson_encode(&g->spec->base, 0) : mem_strdup("");
+    AUTO(str) char *actor = admin_actor(call);
+    struct meta_txn *t = meta_txn_new();
+    meta_txn_if_mod(t, &k, g ? g->mod_revision : 0);
+    meta_txn_put(t, &k, json, 0);
+    meta_txn_audit(t, actor, "group.apply", s->group, before, json);
+    if (g)
+        g->writing = true;
+    struct apply *a = mem_zalloc(sizeof *a);
+    a->call = call;
+    a->spec = (GroupSpec *)STEAL(copy);
+    store_submit(c, t, on_applied, drop_apply, a);
+    return NULL;
+}
+
+void admin_apply_group(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
+{
+    const Stillpoint__V1__ApplyGroupRequest *req = (const void *)m;
+    struct err *e = begin_apply(ctx, call, req->spec);
+    if (e)
+        rpc_fail(call, e);
+}
+
+void admin_list_groups(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
+{
+    struct coord *c = ctx;
+    (void)m;
+    struct err *e = leader_check(c);
+    if (e) {
+        rpc_fail(call, e);
+        return;
+    }
+    Stillpoint__V1__ListGroupsReply r = STILLPOINT__V1__LIST_GROUPS_REPLY__INIT;
+    for (size_t i = 0; i < c->n_groups; i++)
+        *PB_APPEND(&r, groups) = c->groups[i]->spec;
+    rpc_reply(call, &r.base);
+    free(r.groups);
+}
+
+/* Says of each partition whether a set could be taken now, as planning would. */
+void admin_check_group(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
+{
+    struct coord *c = ctx;
+    const Stillpoint__V1__GroupRequest *req = (const void *)m;
+    struct err *e = leader_check(c);
+    struct group_entry *g = e ? NULL : admin_group(c, req->group);
+    if (!e && !g)
+        e = err_new(ERR_NOT_FOUND, "there is no group '%.80s'", req->group);
+    if (e) {
+        rpc_fail(call, e);
+        return;
+    }
+    Stillpoint__V1__CheckGroupReply *r = mem_alloc(sizeof *r);
+    stillpoint__v1__check_group_reply__init(r);
+    for (size_t i = 0; i < g->spec->n_partitions; i++) {
+        const char *name = g->spec->partitions[i];
+        Stillpoint__V1__PartCheck *p = mem_alloc(sizeof *p);
+        stillpoint__v1__part_check__init(p);
+        AUTO(plan) struct plan *plan = NULL;
+        struct plan_part id;
+        AUTO(err) struct err *bad = plan_parse_part(name, &id);
+        if (!bad)
+            bad = plan_make(&c->registry, &name, 1, true, loop_now_ms(), &plan);
+        AUTO(str) char *text = bad ? err_text(bad) : mem_strdup("");
+        pb_set(&p->node, id.node.text);
+        pb_set(&p->partition, id.part.text);
+        pb_set(&p->domain, plan ? plan->domains[0].text : "");
+        pb_set(&p->error, text);
+        *PB_APPEND(r, parts) = p;
+    }
+    rpc_reply(call, &r->base);
+    wire_free(&r->base);
+}
