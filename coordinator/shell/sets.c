@@ -364,7 +364,7 @@ static Stillpoint__V1__Part *find_part(SetRecord *r, const TaskRecord *t)
 
 /* A task that failed for good damages its part; a restore is a reader and damages
  * nothing. */
-static void apply_failure(SetRecord *r, const TaskRecord *t)
+static void apply_failure(struct coord *c, SetRecord *r, const TaskRecord *t)
 {
     Stillpoint__V1__Part *p = find_part(r, t);
     if (p && t->kind != STILLPOINT__V1__TASK_KIND__TASK_RELEASE)
@@ -372,6 +372,10 @@ static void apply_failure(SetRecord *r, const TaskRecord *t)
     if (p)
         pb_set(&p->error, t->error);
     pb_set(&r->error, t->error);
+    if (p && r->state == STILLPOINT__V1__SET_STATE__SET_COMPLETE &&
+        p->state == STILLPOINT__V1__PART_STATE__PART_FAILED)
+        set_move(c, r,
+                 STILLPOINT__V1__SET_STATE__SET_DAMAGED); /* found by a later verify */
 }
 
 static void apply_success(SetRecord *r, const TaskRecord *t)
@@ -459,7 +463,7 @@ struct err *task_report(struct coord *c, const char *node, const TaskRecord *sai
         if (good)
             apply_success(w->record, w->task);
         else
-            apply_failure(w->record, w->task);
+            apply_failure(c, w->record, w->task);
         w->drop_task = good; /* the set's record says all that matters */
     }
     AUTO(str) char *actor = mem_printf("spiffe://%s/agent/%s", c->conf->cluster, node);

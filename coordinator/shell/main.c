@@ -1,0 +1,160 @@
+/* stillpoint-coordinator: start, serve, stop. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+#include "common/etcd/embedded.h"
+#include "common/etcd/etcd.h"
+#include "common/file/file.h"
+#include "common/obs/log.h"
+#include "common/obs/notify.h"
+#include "coordinator/shell/coord.h"
+
+enum { STOP_GRACE_MS = 3000 };
+
+static const char usage[] =
+    "Usage: stillpoint-coordinator [--config FILE] [--check] [--verbose]\n"
+    "\n"
+    "Plans and drives consistent sets; one of several leads.\n"
+    "\n"
+    "  --config FILE  default /etc/stillpoint/coordinator.yaml\n"
+    "  --check        read the configuration, say whether it is right, and exit\n"
+    "  --verbose      log details too\n"
+    "  --version      print the version\n"
+    "\n"
+    "Example: stillpoint-coordinator --config /etc/stillpoint/coordinator.yaml --check\n";
+
+static void finish_stop(void *arg)
+{
+    struct coord *c = arg;
+    loop_stop(c->loop);
+}
+
+static void on_signal(void *arg, int signo)
+{
+    struct coord *c = arg;
+    static struct loop_timer grace;
+    if (signo == SIGHUP || c->stopping)
+        return;
+    log_info("coordinator", "stopping", "signal=%d", signo);
+    notify_stopping();
+    leader_stop(c); /* the lease is revoked, so that another takes over at once */
+    c->stopping = true;
+    rpc_server_drain(c->server, finish_stop, c);
+    loop_timer_set(c->loop, &grace, STOP_GRACE_MS, finish_stop, c);
+}
+
+static struct err *open_etcd(struct coord *c)
+{
+    const struct config_etcd *conf = &c->conf->etcd;
+    const char *endpoints[ETCD_ENDPOINTS + 1] = {0};
+    AUTO(str) char *own = NULL;
+    if (conf->embedded) {
+        AUTO(str) char *dir = mem_printf("%s/etcd", c->conf->state_dir);
+        TRY(etcd_embedded_start(
+            &(struct etcd_embedded_conf){.data_dir = dir,
+                                         .listen = conf->embedded_listen},
+            &c->embedded));
+        own = mem_printf("http://%s", conf->embedded_listen);
+        endpoints[0] = own;
+    }
+    for (size_t i = 0; i < conf->n_endpoints && i < ETCD_ENDPOINTS; i++)
+        endpoints[i] = conf->endpoints[i];
+    return etcd_open(&(struct etcd_conf){.endpoints = endpoints,
+                                         .ca = conf->tls.ca,
+                                         .cert = conf->tls.cert,
+                                         .key = conf->tls.key},
+                     &c->etcd);
+}
+
+static struct err *start(struct coord *c)
+{
+    const struct rpc_tls tls = {c->conf->tls.ca, c->conf->tls.cert, c->conf->tls.key};
+    TRY(name_copy(c->self.text, c->conf->name, "name"));
+    TRY(file_mkdirs(c->conf->state_dir, 0700));
+    TRY(loop_new(&c->loop));
+    TRY(loop_signals(c->loop, on_signal, c));
+    rpc_init();
+    c->started_ms = loop_now_ms();
+    registry_init(&c->registry);
+    TRY_CTX(open_etcd(c), "etcd");
+    c->meta = meta_new(c->etcd, c->conf->cluster);
+    c->meta_pool = pool_new(c->loop, "store", 1);
+    c->lease_pool = pool_new(c->loop, "lease", 1);
+    TRY(rpc_client_new(c->loop,
+                       &(struct rpc_client_conf){.cluster = c->conf->cluster, .tls = tls},
+                       &c->client));
+    TRY(rpc_server_new(c->loop,
+                       &(struct rpc_server_conf){.listen = c->conf->listen,
+                                                 .cluster = c->conf->cluster,
+                                                 .tls = tls},
+                       &c->server));
+    TRY(worker_serve(c));
+    TRY(admin_serve(c));
+    TRY_CTX(rpc_server_start(c->server), "listen on '%s'", c->conf->listen);
+    leader_start(c);
+    return NULL;
+}
+
+static void stop(struct coord *c)
+{
+    runs_stop(c);
+    watchers_end(c);
+    rpc_server_free(c->server);
+    rpc_client_free(c->client);
+    pool_free(c->lease_pool);
+    pool_free(c->meta_pool);
+    etcd_embedded_stop(c->embedded);
+}
+
+static struct err *run(const char *path, bool check_only)
+{
+    struct coord *c = mem_zalloc(sizeof *c);
+    TRY(config_coordinator_read(path, &c->conf));
+    if (check_only) {
+        printf("%s: right\n", path);
+        return NULL;
+    }
+    TRY(start(c));
+    log_info("coordinator", "started", "cluster=%s name=%s listen=%s port=%d",
+             c->conf->cluster, c->conf->name, c->conf->listen,
+             rpc_server_port(c->server));
+    notify_ready(c->loop, "serving");
+    loop_run(c->loop);
+    stop(c);
+    log_info("coordinator", "stopped", "");
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
+        {"verbose", no_argument, NULL, 'v'},      {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    const char *path = "/etc/stillpoint/coordinator.yaml";
+    bool check_only = false;
+    int opt;
+    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (opt == 'c')
+            path = optarg;
+        else if (opt == 'k')
+            check_only = true;
+        else if (opt == 'v')
+            log_set_level(LOG_LEVEL_DEBUG);
+        else if (opt == 'V')
+            return puts("stillpoint-coordinator " STILLPOINT_VERSION) < 0;
+        else
+            return fputs(usage, opt == 'h' ? stdout : stderr) < 0 || opt != 'h' ? 2 : 0;
+    }
+    struct err *e = run(path, check_only);
+    if (e)
+        log_err(LOG_LEVEL_ERROR, "coordinator", "failed", e);
+    /* gRPC's own shutdown may block for seconds; nothing is left to save. */
+    fflush(NULL);
+    _exit(e ? 1 : 0);
+}
