@@ -41,6 +41,7 @@ static struct err *get_whole(struct store *s, const char *name, struct buf *out)
         return err_new(ERR_LIMIT, "'%s' is larger than %d bytes", name, REPO_FILE_MAX);
     TRY(store_get(s, name, 0, buf_room(out, bytes), bytes));
     out->len += bytes;
+    out->data[out->len] = '\0';
     return NULL;
 }
 

@@ -245,6 +245,7 @@ struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
     if (!digest_equal(&real, &e->id))
         return err_new(ERR_CORRUPT, "its content does not match its id");
     out->len += n;
+    out->data[out->len] = '\0';
     return NULL;
 }
 

@@ -67,6 +67,7 @@ struct err *zst_unpack_all(struct zst *z, const void *frame, size_t frame_n, siz
         if (ZSTD_isError(left))
             return err_new(ERR_CORRUPT, "bad zstd frame: %s", ZSTD_getErrorName(left));
         out->len += to.pos;
+        out->data[out->len] = '\0';
         total += to.pos;
         if (total > limit)
             return err_new(ERR_LIMIT, "zstd frame holds more than %zu bytes", limit);

@@ -46,8 +46,8 @@ END_TEST
 
 START_TEST(unquoting_takes_octal_and_refuses_the_rest)
 {
-    static const char *const bad[] = {"\\", "\\q", "\\x1", "\\u12", "\\ud800", "\\400",
-                                      "a\"b", "\\U00110000"};
+    static const char *const bad[] = {"\\",      "\\q",   "\\x1", "\\u12",
+                                      "\\ud800", "\\400", "a\"b", "\\U00110000"};
     AUTO_BUF struct buf b = {0};
     ck_assert(go_unquote(&b, "\\101\\u00e9", 10));
     ck_assert_str_eq(buf_text(&b), "A\xc3\xa9");
@@ -105,9 +105,9 @@ END_TEST
 START_TEST(base64_round_trips_and_refuses_rubbish)
 {
     /* RFC 4648, section 10. */
-    static const char *const vectors[][2] = {{"", ""},         {"f", "Zg=="},
-                                             {"fo", "Zm8="},   {"foo", "Zm9v"},
-                                             {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const vectors[][2] = {
+        {"", ""},        {"f", "Zg=="},        {"fo", "Zm8="},
+        {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"foobar", "Zm9vYmFy"}};
     static const char *const bad[] = {"Z", "Zg=", "Zg==Zg==", "Z===", "Zg=a", "Z-8="};
     for (size_t i = 0; i < ARRAY_LEN(vectors); i++) {
         AUTO_BUF struct buf b = {0};
@@ -180,7 +180,8 @@ START_TEST(a_tree_has_exactly_restics_bytes)
         buf_text(&b),
         "{\"nodes\":["
         "{\"name\":\"a\\\\\\\"q\",\"type\":\"file\",\"mode\":420," TIMES
-        ",\"uid\":0,\"gid\":0,\"user\":\"root\",\"inode\":18446744073709551615,\"size\":3,"
+        ",\"uid\":0,\"gid\":0,\"user\":\"root\",\"inode\":18446744073709551615,\"size\":"
+        "3,"
         "\"links\":1,\"extended_attributes\":[{\"name\":\"user.e\",\"value\":\"\"}],"
         "\"content\":[\"" ID64 "\"]},"
         "{\"name\":\"d\",\"type\":\"dir\",\"mode\":420," TIMES
@@ -205,7 +206,8 @@ END_TEST
 START_TEST(unknown_keys_are_skipped)
 {
     static const char json[] =
-        "{\"x\":[{\"nodes\":1}],\"nodes\":[{\"name\":\"a\",\"generic_attributes\":{\"content\":"
+        "{\"x\":[{\"nodes\":1}],\"nodes\":[{\"name\":\"a\",\"generic_attributes\":{"
+        "\"content\":"
         "[1,{\"name\":2}]},\"type\":\"file\",\"content\":[],\"new\":[[{}]]}],\"y\":null}";
     AUTO_TREE struct tree t = {0};
     ck_ok(tree_read(json, strlen(json), &t));
