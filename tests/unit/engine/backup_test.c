@@ -269,7 +269,7 @@ START_TEST(a_retry_rechecks_what_it_reuses)
         ck_err(backup_run(r, &o, &res), ERR_NO_SPACE);
         backup_result_fini(&res);
     }
-    ck_assert_int_eq(nftw(old, temp_remove, 32, FTW_DEPTH | FTW_PHYS | FTW_CHDIR), 0);
+    ck_assert_int_eq(rename(old, temp_path("lost-index")), 0);
     AUTO(repo) struct repo *r = temp_open(true);
     struct backup_opts o = opts_of();
     o.journaled = j.bytes.data;

@@ -2,7 +2,8 @@
 #ifndef TESTS_UNIT_ENGINE_TEMP_REPO_H
 #define TESTS_UNIT_ENGINE_TEMP_REPO_H
 
-#include <ftw.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -15,20 +16,29 @@
 
 static char temp_dir[64];
 
-/* Also unmounts what a failed test left mounted. */
-static inline int temp_remove(const char *path, const struct stat *st, int type,
-                              struct FTW *ftw)
+/* Removes a tree of any depth; also unmounts what a failed test left mounted. */
+static inline void temp_remove(int at, const char *name)
 {
-    const char *name = path + ftw->base; /* paths may be longer than PATH_MAX */
-    if (type == FTW_D || type == FTW_DP)
-        umount2(name, MNT_DETACH);
-    (void)st;
-    return remove(name);
+    const struct dirent *entry;
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!d) {
+        unlinkat(at, name, 0);
+        return;
+    }
+    while ((entry = readdir(d)))
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            temp_remove(fd, entry->d_name);
+    closedir(d);
+    char path[300];
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", at, name);
+    umount2(at == AT_FDCWD ? name : path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    unlinkat(at, name, AT_REMOVEDIR);
 }
 
 static inline void temp_tear_down(void)
 {
-    nftw(temp_dir, temp_remove, 32, FTW_DEPTH | FTW_PHYS | FTW_CHDIR);
+    temp_remove(AT_FDCWD, temp_dir);
 }
 
 /* A path in the scratch directory; one of eight rotating buffers. */
