@@ -1,7 +1,9 @@
 #include "common/base/hash.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <string.h>
 
 #include "common/base/hex.h"
@@ -41,6 +43,15 @@ void hash_end(struct hash *h, struct digest *out)
     assert(ok == 1);
     EVP_MD_CTX_free(h->ctx);
     free(h);
+}
+
+void hash_hmac(const void *key, size_t key_n, const void *data, size_t n,
+               struct digest *out)
+{
+    unsigned len = 0;
+    assert(key_n <= INT_MAX);
+    unsigned char *done = HMAC(EVP_sha256(), key, (int)key_n, data, n, out->b, &len);
+    assert(done && len == sizeof out->b);
 }
 
 bool digest_equal(const struct digest *a, const struct digest *b)

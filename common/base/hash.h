@@ -20,6 +20,10 @@ struct hash *hash_new(void);
 void hash_add(struct hash *h, const void *data, size_t n);
 void hash_end(struct hash *h, struct digest *out);
 
+/* HMAC-SHA-256 (RFC 2104), for keys derived from a secret. */
+void hash_hmac(const void *key, size_t key_n, const void *data, size_t n,
+               struct digest *out);
+
 bool digest_equal(const struct digest *a, const struct digest *b);
 /* Writes 64 lower-case hexadecimal digits and a NUL. */
 void digest_hex(const struct digest *d, char out[65]);

@@ -1,0 +1,117 @@
+#include "common/engine/find.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/mem.h"
+
+enum { DEPTH_MAX = 10000 };
+
+/* Replaces *nd by its child `name`. */
+static struct err *descend(struct repo_io *io, struct node *nd, const char *name,
+                           const char *path)
+{
+    AUTO_TREE struct tree t = {0};
+    if (nd->type != NODE_DIR)
+        return err_new(ERR_NOT_FOUND, "'%s' is not in the snapshot", path);
+    TRY(repo_load_tree(io, &nd->subtree, &t));
+    const struct node *child = tree_find(&t, name);
+    if (!child)
+        return err_new(ERR_NOT_FOUND, "'%s' is not in the snapshot", path);
+    node_fini(nd);
+    node_copy(nd, child);
+    return NULL;
+}
+
+struct err *find_node(struct repo_io *io, const struct digest *tree, const char *path,
+                      struct node *out)
+{
+    struct node nd = {.type = NODE_DIR, .has_subtree = true, .subtree = *tree};
+    AUTO(str) char *copy = mem_strdup(path);
+    char *rest = copy, *part;
+    nd.mode = node_mode(S_IFDIR | 0755);
+    while ((part = strsep(&rest, "/"))) {
+        if (!*part)
+            continue;
+        struct err *e = descend(io, &nd, part, path);
+        if (e) {
+            node_fini(&nd);
+            return e;
+        }
+    }
+    *out = nd;
+    return NULL;
+}
+
+struct listing {
+    struct repo_io *io;
+    bool recursive;
+    find_visit *visit;
+    void *ctx;
+    struct buf path;
+};
+
+static struct err *list_tree(struct listing *l, const struct digest *tree, unsigned depth)
+{
+    AUTO_TREE struct tree t = {0};
+    if (depth > DEPTH_MAX)
+        return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
+    TRY(repo_load_tree(l->io, tree, &t));
+    for (size_t i = 0; i < t.n; i++) {
+        const struct node *nd = &t.nodes[i];
+        size_t length = l->path.len;
+        buf_char(&l->path, '/');
+        buf_str(&l->path, nd->name);
+        TRY(l->visit(l->ctx, buf_text(&l->path), nd));
+        if (l->recursive && nd->type == NODE_DIR)
+            TRY(list_tree(l, &nd->subtree, depth + 1));
+        l->path.len = length;
+        l->path.data[length] = '\0';
+    }
+    return NULL;
+}
+
+struct err *find_list(struct repo_io *io, const struct digest *tree, const char *path,
+                      bool recursive, find_visit *visit, void *ctx)
+{
+    struct listing l = {io, recursive, visit, ctx, {0}};
+    struct node nd = {0};
+    TRY(find_node(io, tree, path, &nd));
+    buf_str(&l.path, path);
+    while (l.path.len && l.path.data[l.path.len - 1] == '/')
+        l.path.data[--l.path.len] = '\0';
+    struct err *e = NULL;
+    if (l.path.len)
+        e = visit(ctx, buf_text(&l.path), &nd);
+    if (!e && nd.type == NODE_DIR)
+        e = list_tree(&l, &nd.subtree, 0);
+    node_fini(&nd);
+    buf_fini(&l.path);
+    return e;
+}
+
+static struct err *dump_node(struct repo_io *io, const struct node *nd, const char *path,
+                             size_t limit, struct buf *out)
+{
+    size_t before = out->len;
+    if (nd->type != NODE_FILE)
+        return err_new(ERR_INVALID, "'%s' is not a file", path);
+    for (size_t i = 0; i < nd->content_n; i++) {
+        uint64_t bytes = 0;
+        repo_has_blob(repo_io_repo(io), BLOB_DATA, &nd->content[i], &bytes);
+        if (out->len - before + bytes > limit)
+            return err_new(ERR_LIMIT, "'%s' is larger than %zu bytes", path, limit);
+        TRY_CTX(repo_load_blob(io, BLOB_DATA, &nd->content[i], out), "'%s'", path);
+    }
+    return NULL;
+}
+
+struct err *find_dump(struct repo_io *io, const struct digest *tree, const char *path,
+                      size_t limit, struct buf *out)
+{
+    struct node nd = {0};
+    TRY(find_node(io, tree, path, &nd));
+    struct err *e = dump_node(io, &nd, path, limit, out);
+    node_fini(&nd);
+    return e;
+}

@@ -1,0 +1,16 @@
+/* Giving a restored entry its owner, mode, attributes and times. */
+#ifndef COMMON_ENGINE_META_H
+#define COMMON_ENGINE_META_H
+
+#include "common/base/attr.h"
+#include "common/base/err.h"
+#include "common/repo/tree.h"
+
+/* Applies the node's metadata to an open file or directory. Without privileges, ownership
+ * and privileged attributes are left as they are. */
+struct err *meta_apply(int fd, const struct node *nd) MUST_USE;
+/* The same for an entry that cannot be opened (link, device, fifo): by name in a
+ * directory, never following it. */
+struct err *meta_apply_at(int dir_fd, const char *name, const struct node *nd) MUST_USE;
+
+#endif

@@ -1,0 +1,48 @@
+/* Pack files: sealed blobs, one after the other, then a sealed list of them. A pack holds
+ * either data or trees. Pure but for the encryption's randomness; one thread a pack. */
+#ifndef COMMON_REPO_PACK_H
+#define COMMON_REPO_PACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/attr.h"
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/repo/crypt.h"
+#include "common/repo/index.h"
+
+enum {
+    PACK_TARGET = 16 << 20, /* a pack is closed when it reaches this */
+    PACK_TRAILER = 4,       /* the header's length, little endian, at the very end */
+    PACK_ENTRY_PLAIN = 37,
+    PACK_ENTRY_PACKED = 41,
+    PACK_HEADER_MAX = 16 << 20,
+    PACK_BLOBS_MAX = 10000, /* so that one index file can always hold whole packs */
+};
+
+/* A pack being filled. */
+struct pack {
+    struct buf bytes;
+    struct blob_entry *blobs;
+    size_t n;
+    size_t cap;
+};
+
+struct pack *pack_new(void);
+void pack_free(struct pack *p);
+DEFINE_AUTO(pack, struct pack *, pack_free);
+/* Appends a sealed blob of `length` bytes; `plain` as in struct blob_entry. */
+void pack_add(struct pack *p, enum blob_type type, const struct digest *id,
+              const void *sealed, uint32_t length, uint32_t plain);
+bool pack_is_full(const struct pack *p);
+/* Appends header and trailer; the file is p->bytes then. */
+void pack_finish(struct pack *p, struct crypt *c);
+
+/* Reads the header of a whole pack (or of its last bytes, with `bytes` the file's size).
+ * Entries go to *out (malloc), offsets included. CORRUPT: whatever does not fit. */
+struct err *pack_read_header(struct crypt *c, const void *tail, size_t tail_n,
+                             uint64_t bytes, struct blob_entry **out, size_t *n) MUST_USE;
+
+#endif

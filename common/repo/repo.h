@@ -1,0 +1,137 @@
+/* A repository in restic's format (versions 1 and 2): files, blobs and the index over a
+ * store. Several threads may use one `struct repo`, each through its own `repo_io`;
+ * several processes may use one repository. Everything read is checked against its hash.
+ * Stage: below common/engine. */
+#ifndef COMMON_REPO_REPO_H
+#define COMMON_REPO_REPO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/attr.h"
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/hash.h"
+#include "common/repo/crypt.h"
+#include "common/repo/index.h"
+#include "common/repo/snapshot.h"
+#include "common/repo/tree.h"
+#include "common/store/store.h"
+
+enum repo_kind { REPO_KEY, REPO_DATA, REPO_INDEX, REPO_SNAPSHOT, REPO_LOCK };
+
+enum {
+    REPO_BLOB_MAX = 1 << 30, /* larger blobs are refused on read */
+    REPO_FILE_MAX = 1 << 30, /* larger index, snapshot or pack files too */
+};
+
+struct repo;
+
+/* What init makes of a password when the caller has no wish of its own. */
+extern const struct crypt_cost repo_default_cost;
+
+/* Makes a repository. CONFLICT: there is one already. Borrows the store. */
+struct err *repo_init(struct store *store, const void *password, size_t password_n,
+                      const struct crypt_cost *cost) MUST_USE;
+/* Opens a repository; takes the store over, also on failure. NOT_FOUND: there is none;
+ * DENIED (os == 0): no key opens with this password. The index is not loaded yet. */
+struct err *repo_open(struct store *store, const void *password, size_t password_n,
+                      struct repo **out) MUST_USE;
+void repo_close(struct repo *r);
+DEFINE_AUTO(repo, struct repo *, repo_close);
+
+/* 64 hexadecimal digits; borrowed. */
+const char *repo_id(const struct repo *r);
+const char *repo_url(const struct repo *r);
+/* A secret of the repository for the given purpose, the same for all its users. */
+void repo_secret(const struct repo *r, const char *purpose, struct digest *out);
+
+/* Loads all index files. Call once, before blobs are used and before other threads
+ * exist. Snapshots must be listed before, so that all they need is indexed. */
+struct err *repo_load_index(struct repo *r) MUST_USE;
+/* The same, but goes on behind damaged index files and gives each error (to be freed) to
+ * `bad`. Only for checking. */
+struct err *repo_load_index_all(struct repo *r, void (*bad)(void *ctx, struct err *e),
+                                void *ctx) MUST_USE;
+/* The loaded index, borrowed; only while no other thread saves blobs. */
+const struct index *repo_index(const struct repo *r);
+/* True if the blob is indexed; *bytes (may be NULL) is its content's length. */
+bool repo_has_blob(struct repo *r, enum blob_type type, const struct digest *id,
+                   uint64_t *bytes);
+
+/* One thread's tools: ciphers, compressor, buffers. */
+struct repo_io;
+struct repo_io *repo_io_new(struct repo *r);
+void repo_io_free(struct repo_io *io);
+DEFINE_AUTO(repo_io, struct repo_io *, repo_io_free);
+struct repo *repo_io_repo(const struct repo_io *io);
+
+/* What saving a blob did. */
+struct repo_saved {
+    bool fresh;      /* false: it was known */
+    uint32_t stored; /* bytes it takes in a pack */
+};
+/* Stores a blob unless it is known. Durable after repo_flush only. */
+struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *data,
+                           size_t n, struct digest *id, struct repo_saved *out) MUST_USE;
+/* Completes open packs and indexes everything saved. Needs: no other thread saves. */
+struct err *repo_flush(struct repo_io *io) MUST_USE;
+/* Appends the blob's content to out. NOT_FOUND: not indexed; CORRUPT: every copy is
+ * damaged (names pack and blob). */
+struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
+                           const struct digest *id, struct buf *out) MUST_USE;
+/* Loads and reads a tree into an empty `out`. */
+struct err *repo_load_tree(struct repo_io *io, const struct digest *id,
+                           struct tree *out) MUST_USE;
+struct err *repo_save_tree(struct repo_io *io, const struct tree *t, struct digest *id,
+                           struct repo_saved *out) MUST_USE;
+
+/* Unpacked files. Reading checks the name against the bytes and appends the plain text.
+ */
+struct err *repo_read_file(struct repo_io *io, enum repo_kind kind,
+                           const struct digest *id, struct buf *out) MUST_USE;
+/* Makes the bytes to store (compressed, encrypted) and their id, without storing. */
+void repo_seal_file(struct repo_io *io, const void *plain, size_t n, struct buf *sealed,
+                    struct digest *id);
+/* The opposite: plain text of sealed bytes. */
+struct err *repo_unseal_file(struct repo_io *io, const void *sealed, size_t n,
+                             struct buf *out) MUST_USE;
+/* Stores sealed bytes; storing the same again succeeds. */
+struct err *repo_put_file(struct repo *r, enum repo_kind kind, const struct digest *id,
+                          const void *sealed, size_t n) MUST_USE;
+struct err *repo_remove_file(struct repo *r, enum repo_kind kind,
+                             const struct digest *id) MUST_USE;
+/* Size of a stored file; NOT_FOUND. */
+struct err *repo_stat_file(struct repo *r, enum repo_kind kind, const struct digest *id,
+                           uint64_t *bytes) MUST_USE;
+/* Stored bytes of a whole file as they are, checked by nothing. */
+struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct digest *id,
+                         struct buf *out) MUST_USE;
+
+struct repo_file {
+    struct digest id;
+    uint64_t bytes;
+};
+/* All files of a kind, by id; names that are no ids are ignored. *out is malloc. */
+struct err *repo_list(struct repo *r, enum repo_kind kind, struct repo_file **out,
+                      size_t *n) MUST_USE;
+
+/* Opens one stored blob (as in a pack) and checks it against its id; appends to out. */
+struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out) MUST_USE;
+/* The cipher of this thread. */
+struct crypt *repo_crypt(struct repo_io *io);
+
+struct err *repo_read_snapshot(struct repo_io *io, const struct digest *id,
+                               struct snapshot *out) MUST_USE;
+/* All snapshots, oldest first (then by id). *out: malloc, each for snapshot_fini; use
+ * repo_free_snapshots. */
+struct err *repo_snapshots(struct repo_io *io, struct snapshot **out, size_t *n) MUST_USE;
+void repo_free_snapshots(struct snapshot *list, size_t n);
+/* The snapshot that "latest", a full id or a unique prefix of at least 4 digits names.
+ * NOT_FOUND; INVALID: several begin so. */
+struct err *repo_find_snapshot(struct repo_io *io, const char *name,
+                               struct snapshot *out) MUST_USE;
+
+#endif

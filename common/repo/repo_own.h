@@ -1,0 +1,45 @@
+/* The inside of struct repo, shared by this folder's repo*.c only. */
+#ifndef COMMON_REPO_REPO_OWN_H
+#define COMMON_REPO_REPO_OWN_H
+
+#include <pthread.h>
+
+#include "common/repo/idset.h"
+#include "common/repo/pack.h"
+#include "common/repo/repo.h"
+#include "common/repo/zst.h"
+
+/* Blobs go to one of two open packs at random, so that the sizes of neighbours in a pack
+ * tell less about a file's chunks. */
+enum { OPEN_PACKS = 2 };
+
+struct repo {
+    struct store *store;
+    struct crypt_key key;
+    unsigned version;
+    char id[65];
+    pthread_mutex_t mu; /* guards everything below; never held over I/O */
+    struct index index;
+    struct idset claimed[BLOB_TYPES]; /* ids this process saves or has saved */
+    struct pack *open[BLOB_TYPES][OPEN_PACKS];
+    size_t indexed_packs;     /* index.packs below this are in index files */
+    uint64_t unindexed_bytes; /* stored in packs since the last index file */
+    uint64_t unindexed_blobs;
+    uint64_t stored_bytes; /* all packs of this process */
+    int64_t indexed_at_ms; /* monotonic time of the last index file */
+    bool failed; /* a write failed: what is claimed may be missing, nothing goes on */
+};
+
+struct repo_io {
+    struct repo *repo;
+    struct crypt *crypt;
+    struct zst *zst;
+    struct buf packed; /* compressed, then sealed */
+    struct buf stored; /* read from the store */
+    struct buf plain;  /* decrypted, still compressed */
+};
+
+/* Writes the object name of a file. */
+void repo_name(enum repo_kind kind, const struct digest *id, char out[STORE_NAME_MAX]);
+
+#endif

@@ -1,0 +1,94 @@
+/* Directory lists ("trees") and their entries ("nodes") in restic's JSON form. Pure. */
+#ifndef COMMON_REPO_TREE_H
+#define COMMON_REPO_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/attr.h"
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/hash.h"
+#include "common/repo/gotext.h"
+
+enum node_type {
+    NODE_NONE, /* only in memory: an entry that is left out when written */
+    NODE_FILE,
+    NODE_DIR,
+    NODE_SYMLINK,
+    NODE_DEV,
+    NODE_CHARDEV,
+    NODE_FIFO,
+    NODE_SOCKET,
+};
+
+struct node_xattr {
+    char *name;
+    void *value;
+    size_t n;
+};
+
+struct node {
+    enum node_type type;
+    char *name;    /* raw bytes, owned */
+    uint32_t mode; /* Go's fs.FileMode, see node_mode() */
+    struct go_time mtime;
+    struct go_time atime;
+    struct go_time ctime;
+    uint32_t uid;
+    uint32_t gid;
+    char *user;  /* for information; may be NULL; owned */
+    char *group; /* the same */
+    uint64_t inode;
+    uint64_t device_id;
+    uint64_t size;  /* files: bytes of the content */
+    uint64_t links; /* 0 for directories and fifos */
+    char *target;   /* symlinks: raw bytes, owned */
+    struct node_xattr *xattrs;
+    size_t xattrs_n;
+    size_t xattrs_cap;
+    uint64_t device; /* dev_t of devices */
+    struct digest *content;
+    size_t content_n;
+    size_t content_cap;
+    bool has_content; /* read: "content" was a list, not null */
+    bool has_subtree;
+    struct digest subtree;
+};
+
+struct tree {
+    struct node *nodes;
+    size_t n;
+    size_t cap;
+};
+
+void node_fini(struct node *nd);
+void node_add_xattr(struct node *nd, const char *name, const void *value, size_t n);
+void node_add_content(struct node *nd, const struct digest *id);
+/* Deep copy into a zeroed struct. */
+void node_copy(struct node *to, const struct node *from);
+/* st_mode to Go's mode and back (permission, setuid, setgid and sticky bits only). */
+uint32_t node_mode(uint32_t st_mode);
+uint32_t node_permissions(uint32_t mode);
+enum node_type node_type_of(uint32_t st_mode);
+/* "file", "dir"…: static. */
+const char *node_type_name(enum node_type t);
+
+/* A zeroed struct is an empty tree. */
+void tree_fini(struct tree *t);
+#define AUTO_TREE CLEANUP(tree_fini)
+/* Appends a zeroed node and returns it, valid until the next tree_add. */
+struct node *tree_add(struct tree *t);
+void tree_sort(struct tree *t);
+/* Binary search by raw name; NULL if absent. Needs: sorted. */
+const struct node *tree_find(const struct tree *t, const char *name);
+
+/* Appends the tree's exact bytes, with the newline. NODE_NONE entries are left out.
+ * Needs: sorted. */
+void tree_write(const struct tree *t, struct buf *out);
+/* Reads a tree into an empty `out`. CORRUPT: not a tree, names not strictly ascending,
+ * or a name that is empty, ".", "..", or holds '/' or NUL. */
+struct err *tree_read(const void *json, size_t n, struct tree *out) MUST_USE;
+
+#endif

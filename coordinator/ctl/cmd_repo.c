@@ -1,0 +1,240 @@
+/* `stillpoint repo …`: a repository without any daemon. Reading and checking; writing is
+ * in cmd_repo_data.c. */
+#include "coordinator/ctl/cmd_repo.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/engine/check.h"
+#include "common/engine/find.h"
+#include "coordinator/ctl/repo_access.h"
+
+static int run_init(struct ctl *c)
+{
+    AUTO(store) struct store *store = NULL;
+    AUTO_BUF struct buf password = {0};
+    if (!ctl_has(c, "repo"))
+        return ctl_missing(c, "repo");
+    if (!ctl_has(c, "password-file"))
+        return ctl_missing(c, "password-file");
+    struct err *e = repo_access_password(c, &password);
+    if (!e)
+        e = store_open(ctl_value(c, "repo"), STORE_CREATE | STORE_RECLAIM, &store);
+    if (!e)
+        e = repo_init(store, password.data, password.len, &repo_default_cost);
+    repo_access_wipe(&password);
+    if (e)
+        return ctl_fail(c, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
+    if (c->json)
+        ctl_print_json(json_pack("{s:s, s:s}", "message_type", "initialized",
+                                 "repository", store->url));
+    ctl_say(c, "made repository '%s'; without its password its data is lost\n",
+            store->url);
+    return CTL_OK;
+}
+
+static json_t *texts_json(const struct strings *s)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < s->n; i++)
+        json_array_append_new(list, json_string(s->items[i]));
+    return list;
+}
+
+static void print_snapshot(const struct ctl *c, const struct snapshot *s)
+{
+    AUTO_BUF struct buf time = {0};
+    AUTO_BUF struct buf tags = {0};
+    char id[65], tree[65];
+    digest_hex(&s->id, id);
+    digest_hex(&s->tree, tree);
+    go_time_format(&time, s->time);
+    if (c->json) {
+        ctl_print_json(json_pack("{s:s, s:s%, s:s, s:s, s:s, s:o, s:o}", "id", id,
+                                 "short_id", id, (size_t)8, "time", buf_text(&time),
+                                 "tree", tree, "hostname", s->hostname, "paths",
+                                 texts_json(&s->paths), "tags", texts_json(&s->tags)));
+        return;
+    }
+    for (size_t i = 0; i < s->tags.n; i++)
+        buf_printf(&tags, "%s%s", i ? "," : "", s->tags.items[i]);
+    printf("%.8s  %.19s  %-16s %s", id, buf_text(&time), s->hostname,
+           s->paths.n ? s->paths.items[0] : "");
+    printf("%s%s\n", tags.len ? "  " : "", buf_text(&tags));
+}
+
+static bool is_wanted(const struct ctl *c, const struct snapshot *s)
+{
+    const char *host = ctl_value(c, "host");
+    const char *path = ctl_value(c, "path");
+    const char **tags = NULL;
+    size_t n = ctl_values(c, "tag", &tags);
+    bool wanted = (!host || strcmp(host, s->hostname) == 0) &&
+                  (!path || strings_has(&s->paths, path));
+    for (size_t i = 0; i < n; i++)
+        wanted = wanted && strings_has(&s->tags, tags[i]);
+    free(tags);
+    return wanted;
+}
+
+static int run_snapshots(struct ctl *c)
+{
+    AUTO_ACCESS struct repo_access a;
+    struct snapshot *list = NULL;
+    size_t n = 0, shown = 0;
+    int rc = repo_access_open(c, false, false, &a);
+    if (rc)
+        return rc;
+    struct err *e = repo_snapshots(a.io, &list, &n);
+    if (e)
+        return ctl_fail(c, e, CTL_FAILED);
+    for (size_t i = 0; i < n; i++) {
+        if (!is_wanted(c, &list[i]))
+            continue;
+        print_snapshot(c, &list[i]);
+        shown++;
+    }
+    ctl_say(c, "%zu snapshots\n", shown);
+    repo_free_snapshots(list, n);
+    return CTL_OK;
+}
+
+/* Names may hold any byte: what a terminal would obey is quoted. */
+static struct err *print_entry(void *ctx, const char *path, const struct node *nd)
+{
+    const struct ctl *c = ctx;
+    AUTO_BUF struct buf time = {0};
+    AUTO_BUF struct buf name = {0};
+    AUTO_BUF struct buf target = {0};
+    go_time_format(&time, nd->mtime);
+    go_quote(&name, path, strlen(path));
+    if (nd->target)
+        go_quote(&target, nd->target, strlen(nd->target));
+    if (c->json) {
+        ctl_print_json(json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:s}",
+                                 "message_type", "node", "path", buf_text(&name), "type",
+                                 node_type_name(nd->type), "uid", (int)nd->uid, "gid",
+                                 (int)nd->gid, "mode", (int)node_permissions(nd->mode),
+                                 "size", (json_int_t)nd->size, "mtime", buf_text(&time)));
+        return NULL;
+    }
+    printf("%-7s %04o %6u %6u %12" PRIu64 " %.19s %s%s%s\n", node_type_name(nd->type),
+           node_permissions(nd->mode), nd->uid, nd->gid, nd->size, buf_text(&time),
+           buf_text(&name), nd->target ? " -> " : "", buf_text(&target));
+    return NULL;
+}
+
+static int run_ls(struct ctl *c)
+{
+    AUTO_ACCESS struct repo_access a;
+    AUTO_SNAPSHOT struct snapshot s = {0};
+    int rc = repo_access_open(c, true, false, &a);
+    if (rc)
+        return rc;
+    struct err *e = repo_find_snapshot(a.io, c->args[0], &s);
+    if (!e)
+        e = find_list(a.io, &s.tree, c->args_n > 1 ? c->args[1] : "/",
+                      ctl_has(c, "recursive"), print_entry, c);
+    return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
+}
+
+static void show_packs(void *ctx, uint64_t done, uint64_t total)
+{
+    ctl_status(ctx, "%" PRIu64 " of %" PRIu64 " packs read", done, total);
+}
+
+static void print_problems(const struct ctl *c, const struct problems *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (c->json)
+            ctl_print_json(json_pack("{s:s, s:s+++}", "message_type", "error", "message",
+                                     p->items[i].path, ": ", p->items[i].text, ""));
+        else
+            fprintf(stderr, "%s: %s\n", p->items[i].path, p->items[i].text);
+    }
+}
+
+static int run_check(struct ctl *c)
+{
+    AUTO_ACCESS struct repo_access a;
+    struct check_result r;
+    const struct check_opts opts = {
+        .read_data = ctl_has(c, "read-data"),
+        .progress = show_packs,
+        .progress_ctx = c,
+        .cancel = &ctl_cancelled,
+    };
+    int rc = repo_access_open(c, false, true, &a);
+    if (rc)
+        return rc;
+    struct err *e = check_run(a.repo, &opts, &r);
+    ctl_status_end(c);
+    print_problems(c, &r.problems);
+    if (c->json)
+        ctl_print_json(json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "message_type", "summary",
+            "num_errors", (json_int_t)problems_total(&r.problems), "snapshots",
+            (json_int_t)r.snapshots, "trees", (json_int_t)r.trees, "packs",
+            (json_int_t)r.packs, "blobs", (json_int_t)r.blobs, "orphan_packs",
+            (json_int_t)r.orphans, "bytes_read", (json_int_t)r.bytes_read));
+    if (r.orphans)
+        ctl_say(c, "%" PRIu64 " packs are in no index (left by interrupted backups)\n",
+                r.orphans);
+    if (!e)
+        ctl_say(c,
+                "no errors: %" PRIu64 " snapshots, %" PRIu64 " trees, %" PRIu64
+                " packs, %" PRIu64 " blobs\n",
+                r.snapshots, r.trees, r.packs, r.blobs);
+    check_result_fini(&r);
+    return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
+}
+
+static const struct ctl_option plain_options[] = {REPO_OPTIONS, {0}};
+static const struct ctl_option snapshots_options[] = {
+    REPO_OPTIONS,
+    {"host", "NAME", "only snapshots of this host", 0},
+    {"path", "PATH", "only snapshots of this path", 0},
+    {"tag", "TAG", "only snapshots with this tag (repeatable: all of them)", 0},
+    {0},
+};
+static const struct ctl_option ls_options[] = {
+    REPO_OPTIONS,
+    {"recursive", NULL, "everything below, not only one level", 'R'},
+    {0},
+};
+static const struct ctl_option check_options[] = {
+    REPO_OPTIONS,
+    {"read-data", NULL, "read every pack and check every byte", 0},
+    {0},
+};
+
+#define WHERE "--repo /srv/backup --password-file /etc/stillpoint/repo.pw"
+
+const struct ctl_command ctl_repo_commands[] = {
+    {"repo", "init", "", "make a repository", plain_options,
+     "  stillpoint repo init " WHERE "\n", 0, 0, run_init},
+    {"repo", "backup", "PATH", "store a directory as a snapshot", cmd_repo_backup_options,
+     "  stillpoint repo backup " WHERE " /home\n"
+     "  stillpoint repo backup " WHERE " --as /data --tag daily /mnt/capture\n",
+     1, 1, cmd_repo_backup},
+    {"repo", "snapshots", "", "list snapshots", snapshots_options,
+     "  stillpoint repo snapshots " WHERE "\n"
+     "  stillpoint repo snapshots " WHERE " --host db1 --tag stillpoint --json\n",
+     0, 0, run_snapshots},
+    {"repo", "ls", "SNAPSHOT [PATH]", "list what a snapshot holds", ls_options,
+     "  stillpoint repo ls " WHERE " latest\n"
+     "  stillpoint repo ls " WHERE " -R 1a2b3c4d /home/user\n",
+     1, 2, run_ls},
+    {"repo", "check", "", "look for damage", check_options,
+     "  stillpoint repo check " WHERE "\n"
+     "  stillpoint repo check " WHERE " --read-data\n",
+     0, 0, run_check},
+    {"repo", "restore", "SNAPSHOT", "write a snapshot's files to a directory",
+     cmd_repo_restore_options,
+     "  stillpoint repo restore " WHERE " --target /tmp/back latest\n"
+     "  stillpoint repo restore " WHERE " --target /data --strip /data 1a2b3c4d\n",
+     1, 1, cmd_repo_restore},
+    {0},
+};

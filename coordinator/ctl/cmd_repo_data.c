@@ -1,0 +1,220 @@
+/* `stillpoint repo backup` and `restore`. */
+#include "coordinator/ctl/cmd_repo.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+#include "common/engine/backup.h"
+#include "common/engine/restore.h"
+#include "coordinator/ctl/repo_access.h"
+
+const struct ctl_option cmd_repo_backup_options[] = {
+    REPO_OPTIONS,
+    {"as", "PATH", "absolute path the directory stands for (default: its own)", 0},
+    {"host", "NAME", "host name of the snapshot (default: this host)", 'H'},
+    {"tag", "TAG", "tag of the snapshot (repeatable)", 't'},
+    {"exclude", "PATTERN", "leave out matching entries (repeatable)", 'e'},
+    {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
+    {0},
+};
+const struct ctl_option cmd_repo_restore_options[] = {
+    REPO_OPTIONS,
+    {"target", "DIR", "directory to write to; made when missing", 0},
+    {"strip", "PATH", "directory of the snapshot that becomes the target itself", 0},
+    {"include", "PATH", "only this path of the snapshot (repeatable)", 'i'},
+    {"no-sparse", NULL, "write runs of zeros instead of leaving holes", 0},
+    {0},
+};
+
+static void print_problem(const struct ctl *c, const struct problem *p)
+{
+    if (!c->json) {
+        fprintf(stderr, "%s: %s\n", p->path, p->text);
+        return;
+    }
+    AUTO_BUF struct buf path = {0};
+    go_quote(&path, p->path, strlen(p->path));
+    json_t *o = json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
+                          "message", p->text, "item", buf_text(&path));
+    if (o)
+        ctl_print_json(o);
+}
+
+static void print_problems(const struct ctl *c, const struct problems *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        print_problem(c, &p->items[i]);
+    if (p->total > p->n)
+        ctl_say(c, "… and %" PRIu64 " more\n", p->total - p->n);
+}
+
+static void show_backup(void *ctx, const struct backup_progress *p)
+{
+    const struct ctl *c = ctx;
+    if (c->json && !c->quiet)
+        ctl_print_json(json_pack("{s:s, s:I, s:I, s:I}", "message_type", "status",
+                                 "files_done", (json_int_t)p->files, "bytes_done",
+                                 (json_int_t)p->bytes_read, "error_count",
+                                 (json_int_t)p->problems));
+    ctl_status(c, "%" PRIu64 " files, %.1f MiB read, %.1f MiB stored", p->files,
+               (double)p->bytes_read / 1048576, (double)p->bytes_stored / 1048576);
+}
+
+static void print_backup(const struct ctl *c, const struct backup_result *r)
+{
+    const struct snapshot_summary *s = &r->summary;
+    char id[65];
+    digest_hex(&r->snapshot, id);
+    if (c->json) {
+        ctl_print_json(json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
+            "message_type", "summary", "files_new", (json_int_t)s->files_new,
+            "files_changed", (json_int_t)s->files_changed, "files_unmodified",
+            (json_int_t)s->files_unmodified, "dirs_new", (json_int_t)s->dirs_new,
+            "dirs_changed", (json_int_t)s->dirs_changed, "dirs_unmodified",
+            (json_int_t)s->dirs_unmodified, "data_blobs", (json_int_t)s->data_blobs,
+            "tree_blobs", (json_int_t)s->tree_blobs, "data_added",
+            (json_int_t)s->data_added, "data_added_packed",
+            (json_int_t)s->data_added_packed, "total_files_processed",
+            (json_int_t)s->total_files_processed, "total_bytes_processed",
+            (json_int_t)s->total_bytes_processed, "snapshot_id", id));
+        return;
+    }
+    ctl_say(c,
+            "%" PRIu64 " files, %.1f MiB read, %" PRIu64 " new blobs, %.1f MiB stored\n",
+            s->total_files_processed, (double)s->total_bytes_processed / 1048576,
+            s->data_blobs + s->tree_blobs, (double)s->data_added_packed / 1048576);
+    printf("snapshot %s\n", id);
+}
+
+static int finish_backup(struct ctl *c, struct repo_access *a, struct backup_opts *opts)
+{
+    struct backup_result r;
+    struct err *e = backup_run(a->repo, opts, &r);
+    ctl_status_end(c);
+    print_problems(c, &r.problems);
+    uint64_t problems = problems_total(&r.problems);
+    if (!e)
+        print_backup(c, &r);
+    backup_result_fini(&r);
+    if (!e)
+        return CTL_OK;
+    return ctl_fail(c, e, problems ? CTL_PARTIAL : CTL_FAILED);
+}
+
+static int run_backup(struct ctl *c, struct repo_access *a, struct backup_opts *opts)
+{
+    AUTO_SNAPSHOT struct snapshot parent = {0};
+    bool found = false;
+    if (!ctl_has(c, "force")) {
+        struct err *e = backup_find_parent(a->repo, opts, &parent, &found);
+        if (e)
+            return ctl_fail(c, e, CTL_FAILED);
+    }
+    opts->parent = found ? &parent : NULL;
+    opts->lock = a->lock;
+    return finish_backup(c, a, opts);
+}
+
+int cmd_repo_backup(struct ctl *c)
+{
+    AUTO_ACCESS struct repo_access a = {0};
+    char host[256] = "";
+    struct timespec now;
+    const char **tags = NULL, **excludes = NULL;
+    const char *as = ctl_value(c, "as");
+    const char *named = ctl_value(c, "host");
+    AUTO(str) char *real = realpath(c->args[0], NULL);
+    if (!real)
+        return ctl_fail(c, err_os(errno, "'%s'", c->args[0]), CTL_FAILED);
+    if (as && as[0] != '/')
+        return ctl_fail(c, err_new(ERR_INVALID, "--as '%s' is not absolute", as),
+                        CTL_USAGE);
+    int rc = repo_access_open(c, true, true, &a);
+    if (rc)
+        return rc;
+    gethostname(host, sizeof host - 1);
+    clock_gettime(CLOCK_REALTIME, &now);
+    struct backup_opts opts = {
+        .source = real,
+        .path = as ? as : real,
+        .hostname = named ? named : host,
+        .time = {now.tv_sec, (uint32_t)now.tv_nsec},
+        .progress = show_backup,
+        .progress_ctx = c,
+        .cancel = &ctl_cancelled,
+    };
+    opts.tags_n = ctl_values(c, "tag", &tags);
+    opts.tags = tags;
+    opts.excludes_n = ctl_values(c, "exclude", &excludes);
+    opts.excludes = excludes;
+    rc = run_backup(c, &a, &opts);
+    free(tags);
+    free(excludes);
+    return rc;
+}
+
+static void show_restore(void *ctx, const struct restore_progress *p)
+{
+    const struct ctl *c = ctx;
+    if (c->json && !c->quiet)
+        ctl_print_json(json_pack("{s:s, s:I, s:I}", "message_type", "status",
+                                 "files_restored", (json_int_t)p->files, "bytes_restored",
+                                 (json_int_t)p->bytes));
+    ctl_status(c, "%" PRIu64 " files, %.1f MiB written", p->files,
+               (double)p->bytes / 1048576);
+}
+
+static int run_restore(struct ctl *c, struct repo_access *a,
+                       const struct restore_opts *opts)
+{
+    AUTO_SNAPSHOT struct snapshot s = {0};
+    struct restore_result r;
+    struct err *e = repo_find_snapshot(a->io, c->args[0], &s);
+    if (e)
+        return ctl_fail(c, e, CTL_FAILED);
+    e = restore_run(a->repo, &s.tree, opts, &r);
+    ctl_status_end(c);
+    print_problems(c, &r.problems);
+    uint64_t problems = problems_total(&r.problems);
+    if (c->json)
+        ctl_print_json(json_pack("{s:s, s:I, s:I, s:I}", "message_type", "summary",
+                                 "files_restored", (json_int_t)r.files, "bytes_restored",
+                                 (json_int_t)r.bytes, "error_count",
+                                 (json_int_t)problems));
+    if (!e)
+        ctl_say(c, "%" PRIu64 " files, %" PRIu64 " directories, %.1f MiB restored\n",
+                r.files, r.dirs, (double)r.bytes / 1048576);
+    restore_result_fini(&r);
+    return e ? ctl_fail(c, e, problems ? CTL_PARTIAL : CTL_FAILED) : CTL_OK;
+}
+
+int cmd_repo_restore(struct ctl *c)
+{
+    AUTO_ACCESS struct repo_access a = {0};
+    const char **includes = NULL;
+    if (!ctl_has(c, "target"))
+        return ctl_missing(c, "target");
+    int rc = repo_access_open(c, true, true, &a);
+    if (rc)
+        return rc;
+    struct restore_opts opts = {
+        .target = ctl_value(c, "target"),
+        .strip = ctl_value(c, "strip"),
+        .no_sparse = ctl_has(c, "no-sparse"),
+        .progress = show_restore,
+        .progress_ctx = c,
+        .cancel = &ctl_cancelled,
+    };
+    opts.includes_n = ctl_values(c, "include", &includes);
+    opts.includes = includes;
+    rc = run_restore(c, &a, &opts);
+    free(includes);
+    return rc;
+}

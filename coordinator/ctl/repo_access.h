@@ -1,0 +1,32 @@
+/* What the repo commands share: the repository that --repo and --password-file name. */
+#ifndef COORDINATOR_CTL_REPO_ACCESS_H
+#define COORDINATOR_CTL_REPO_ACCESS_H
+
+#include "common/repo/lock.h"
+#include "common/repo/repo.h"
+#include "coordinator/ctl/command.h"
+
+#define REPO_OPTIONS                                                                     \
+    {"repo", "URL", "the repository: a path, or local:PATH", 'r'},                       \
+    {                                                                                    \
+        "password-file", "FILE", "file that holds the repository's password", 'p'        \
+    }
+
+/* An opened repository; repo_access_close frees what is there. */
+struct repo_access {
+    struct repo *repo;
+    struct repo_io *io;
+    struct repo_lock *lock;
+};
+
+/* Opens it, loads the index if asked, takes a shared lock if asked. Returns CTL_OK, or
+ * the exit status after saying why. */
+int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out);
+void repo_access_close(struct repo_access *a);
+#define AUTO_ACCESS CLEANUP(repo_access_close)
+
+/* Reads the password; a trailing newline does not count. */
+struct err *repo_access_password(const struct ctl *c, struct buf *out) MUST_USE;
+void repo_access_wipe(struct buf *password);
+
+#endif

@@ -1,0 +1,427 @@
+#include "common/engine/backup.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+
+#include "common/base/mem.h"
+#include "common/engine/check.h"
+#include "common/engine/find.h"
+#include "common/engine/restore.h"
+#include "tests/unit/engine/temp_repo.h"
+
+enum { BIG = 5 << 20 };
+static const char *const two_tags[] = {"stillpoint", "set=1"};
+
+/* Each test works on a repository and source of its own. */
+static void set_up(void)
+{
+    AUTO(str) char *big = mem_alloc(BIG);
+    temp_enter();
+    temp_noise(1, big, BIG);
+    ck_assert_int_eq(mkdir(temp_path("src"), 0750), 0);
+    ck_assert_int_eq(mkdir(temp_path("src/sub"), 0711), 0);
+    temp_write("src/big", big, BIG);
+    temp_write("src/sub/small", "small", 5);
+    temp_write("src/empty", "", 0);
+    ck_assert_int_eq(link(temp_path("src/big"), temp_path("src/sub/hard")), 0);
+    ck_assert_int_eq(symlink("/etc/passwd", temp_path("src/away")), 0);
+    ck_assert_int_eq(chmod(temp_path("src/sub/small"), 04755), 0);
+}
+
+static struct backup_opts opts_of(void)
+{
+    return (struct backup_opts){
+        .source = temp_path("src"),
+        .path = "/data/part",
+        .hostname = "db1",
+        .tags = two_tags,
+        .tags_n = 2,
+        .time = {1700000000, 0},
+    };
+}
+
+static void backup_ok(struct repo *r, const struct backup_opts *o, struct digest *id,
+                      struct backup_result *out)
+{
+    ck_ok(backup_run(r, o, out));
+    *id = out->snapshot;
+    backup_result_fini(out);
+}
+
+static size_t count_snapshots(struct repo *r)
+{
+    struct repo_file *files = NULL;
+    size_t n = 0;
+    ck_ok(repo_list(r, REPO_SNAPSHOT, &files, &n));
+    free(files);
+    return n;
+}
+
+START_TEST(what_is_backed_up_is_restored)
+{
+    struct backup_result res;
+    struct restore_result got;
+    struct digest id;
+    struct stat a, b;
+    char target[64];
+    AUTO(repo) struct repo *r = temp_open(true);
+    const struct backup_opts o = opts_of();
+    backup_ok(r, &o, &id, &res);
+    ck_assert_uint_eq(res.summary.total_files_processed, 4);
+    ck_assert_uint_eq(res.summary.total_bytes_processed, 2 * BIG + 5);
+    const struct check_compare cmp = {
+        .dir = temp_path("src"), .path = "/data/part", .content = true};
+    ck_ok(check_snapshot(r, &id, &cmp));
+    const struct restore_opts ro = {.target = temp_path("out"), .strip = "/data/part"};
+    ck_ok(restore_run(r, &res.tree, &ro, &got));
+    ck_assert_uint_eq(got.files, 4);
+    restore_result_fini(&got);
+    const struct check_compare back = {
+        .dir = temp_path("out"), .path = "/data/part", .content = true};
+    ck_ok(check_snapshot(r, &id, &back));
+    ck_assert_int_eq(stat(temp_path("out"), &a), 0);
+    ck_assert_uint_eq(a.st_mode & 07777, 0750);
+    ck_assert_int_eq(stat(temp_path("out/sub/small"), &a), 0);
+    ck_assert_int_eq(stat(temp_path("src/sub/small"), &b), 0);
+    ck_assert_uint_eq(a.st_mode, b.st_mode);
+    ck_assert_int_eq(a.st_mtim.tv_nsec, b.st_mtim.tv_nsec);
+    ck_assert_int_eq(stat(temp_path("out/sub/hard"), &a), 0);
+    ck_assert_int_eq(stat(temp_path("out/big"), &b), 0);
+    ck_assert_uint_eq(a.st_ino, b.st_ino);
+    ck_assert_int_eq(readlink(temp_path("out/away"), target, sizeof target), 11);
+    ck_assert_mem_eq(target, "/etc/passwd", 11);
+}
+END_TEST
+
+START_TEST(a_difference_to_the_capture_is_found)
+{
+    struct backup_result res;
+    struct digest id;
+    AUTO(repo) struct repo *r = temp_open(true);
+    const struct backup_opts o = opts_of();
+    backup_ok(r, &o, &id, &res);
+    struct check_compare cmp = {.dir = temp_path("src"), .path = "/data/part"};
+    temp_write("src/sub/small", "sMall", 5);
+    ck_assert_int_eq(chmod(temp_path("src/sub/small"), 04755), 0);
+    ck_ok(check_snapshot(r, &id, &cmp)); /* the same size */
+    cmp.content = true;
+    ck_err(check_snapshot(r, &id, &cmp), ERR_CORRUPT);
+    cmp.content = false;
+    temp_write("src/sub/small", "smaller", 7);
+    ck_err(check_snapshot(r, &id, &cmp), ERR_CORRUPT);
+    ck_assert_int_eq(unlink(temp_path("src/sub/small")), 0);
+    ck_err(check_snapshot(r, &id, &cmp), ERR_CORRUPT);
+}
+END_TEST
+
+START_TEST(unchanged_files_are_taken_from_the_parent)
+{
+    struct backup_result res;
+    struct digest id;
+    bool found = false;
+    AUTO_SNAPSHOT struct snapshot parent = {0};
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    ck_ok(backup_find_parent(r, &o, &parent, &found));
+    ck_assert(!found);
+    backup_ok(r, &o, &id, &res);
+    struct digest tree = res.tree;
+    ck_ok(backup_find_parent(r, &o, &parent, &found));
+    ck_assert(found);
+    o.parent = &parent;
+    backup_ok(r, &o, &id, &res);
+    ck_assert_uint_eq(res.summary.files_unmodified, 4);
+    ck_assert_uint_eq(res.summary.data_blobs, 0);
+    ck_assert(digest_equal(&tree, &res.tree));
+    /* A changed file of the same size is read. */
+    temp_write("src/sub/small", "other", 5);
+    backup_ok(r, &o, &id, &res);
+    ck_assert_uint_eq(res.summary.files_unmodified, 3);
+    ck_assert_uint_eq(res.summary.files_changed, 1);
+    ck_assert_uint_eq(res.summary.data_blobs, 1);
+    o.hostname = "db2";
+    AUTO_SNAPSHOT struct snapshot other = {0};
+    ck_ok(backup_find_parent(r, &o, &other, &found));
+    ck_assert(!found);
+}
+END_TEST
+
+/* Root reads everything, so the backup runs as nobody here. */
+START_TEST(what_cannot_be_read_fails_the_backup)
+{
+    struct backup_result res;
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    pid_t pid = fork();
+    if (!pid) {
+        /* Without privileges the file is unreadable. */
+        ck_assert_int_eq(chmod(temp_path("src/big"), 0), 0);
+        ck_assert_int_eq(chown(temp_path("src"), 65534, 65534), 0);
+        ck_assert_int_eq(chown(temp_path("src/sub"), 65534, 65534), 0);
+        ck_assert_int_eq(seteuid(65534), 0);
+        struct err *e = backup_run(r, &o, &res);
+        if (!e || (e->kind != ERR_IO && e->kind != ERR_DENIED))
+            _exit(1);
+        if (problems_total(&res.problems) != 2) /* big and sub/hard */
+            _exit(2);
+        if (strcmp(res.problems.items[0].path, "/big") != 0)
+            _exit(3);
+        _exit(0);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_eq(count_snapshots(r), 0);
+}
+END_TEST
+
+START_TEST(excluded_entries_are_left_out)
+{
+    static const char *const excludes[] = {"*.tmp", "/sub", "/data/part/emp?y"};
+    struct backup_result res;
+    struct digest id;
+    struct node nd = {0};
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    struct backup_opts o = opts_of();
+    temp_write("src/x.tmp", "x", 1);
+    o.excludes = excludes;
+    o.excludes_n = 3;
+    backup_ok(r, &o, &id, &res);
+    ck_assert_uint_eq(res.summary.total_files_processed, 1);
+    ck_ok(find_node(io, &res.tree, "/data/part/big", &nd));
+    node_fini(&nd);
+    ck_err(find_node(io, &res.tree, "/data/part/sub", &nd), ERR_NOT_FOUND);
+    ck_err(find_node(io, &res.tree, "/data/part/empty", &nd), ERR_NOT_FOUND);
+    const struct check_compare cmp = {.dir = temp_path("src"),
+                                      .path = "/data/part",
+                                      .excludes = excludes,
+                                      .excludes_n = 3};
+    ck_ok(check_snapshot(r, &id, &cmp));
+}
+END_TEST
+
+struct journal {
+    int calls;
+    struct buf bytes;
+    struct digest id;
+    bool fail;
+};
+
+static struct err *keep(void *ctx, const struct digest *id, const void *bytes, size_t n)
+{
+    struct journal *j = ctx;
+    j->calls++;
+    j->id = *id;
+    buf_clear(&j->bytes);
+    buf_add(&j->bytes, bytes, n);
+    return j->fail ? err_new(ERR_NO_SPACE, "journal is full") : NULL;
+}
+
+START_TEST(a_retry_stores_the_journaled_snapshot)
+{
+    struct backup_result res;
+    struct digest id;
+    struct journal j = {.fail = true};
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    o.journal = keep;
+    o.journal_ctx = &j;
+    /* The crash: journaled, not uploaded. */
+    ck_err(backup_run(r, &o, &res), ERR_NO_SPACE);
+    backup_result_fini(&res);
+    ck_assert_uint_eq(count_snapshots(r), 0);
+    struct journal second = {0};
+    AUTO(repo) struct repo *again = temp_open(true);
+    o.journal_ctx = &second;
+    o.journaled = j.bytes.data;
+    o.journaled_n = j.bytes.len;
+    o.time.sec += 100; /* would make another file */
+    for (int i = 0; i < 2; i++) {
+        backup_ok(again, &o, &id, &res);
+        ck_assert(digest_equal(&id, &j.id));
+        ck_assert_uint_eq(count_snapshots(r), 1);
+    }
+    ck_assert_int_eq(second.calls, 0);
+    ck_ok(check_snapshot(again, &id, NULL));
+    o.hostname = "other";
+    ck_err(backup_run(again, &o, &res), ERR_INVALID);
+    backup_result_fini(&res);
+    buf_fini(&j.bytes);
+    buf_fini(&second.bytes);
+}
+END_TEST
+
+/* What the journaled snapshot refers to is gone: everything is stored again. */
+START_TEST(a_retry_rechecks_what_it_reuses)
+{
+    struct backup_result res;
+    struct digest id;
+    struct journal j = {.fail = true};
+    AUTO(str) char *old = mem_strdup(temp_path("repo/index"));
+    {
+        AUTO(repo) struct repo *r = temp_open(true);
+        struct backup_opts o = opts_of();
+        o.journal = keep;
+        o.journal_ctx = &j;
+        ck_err(backup_run(r, &o, &res), ERR_NO_SPACE);
+        backup_result_fini(&res);
+    }
+    ck_assert_int_eq(rename(old, temp_path("lost-index")), 0);
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    o.journaled = j.bytes.data;
+    o.journaled_n = j.bytes.len;
+    backup_ok(r, &o, &id, &res);
+    ck_assert(digest_equal(&id, &j.id)); /* the same tree came out */
+    AUTO(repo) struct repo *fresh = temp_open(true);
+    ck_ok(check_snapshot(fresh, &id, NULL));
+    buf_fini(&j.bytes);
+}
+END_TEST
+
+START_TEST(a_cancelled_backup_leaves_no_snapshot)
+{
+    struct backup_result res;
+    atomic_bool cancel = true;
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    o.cancel = &cancel;
+    ck_err(backup_run(r, &o, &res), ERR_CANCELLED);
+    backup_result_fini(&res);
+    ck_assert_uint_eq(count_snapshots(r), 0);
+}
+END_TEST
+
+/* The repository's disk fills up: no snapshot, a clear error, and after making room the
+ * next backup succeeds. */
+START_TEST(a_full_repository_loses_nothing)
+{
+    struct backup_result res;
+    struct check_result checked;
+    struct digest id;
+    struct store *store = NULL;
+    struct repo *r = NULL;
+    AUTO(str) char *disk = mem_strdup(temp_path("disk"));
+    AUTO(str) char *url = mem_strdup(temp_path("disk/repo"));
+    const struct backup_opts o = opts_of();
+    const struct check_opts co = {.read_data = true};
+    ck_assert_int_eq(mkdir(disk, 0700), 0);
+    ck_assert_int_eq(mount("tmpfs", disk, "tmpfs", 0, "size=3m"), 0);
+    ck_ok(store_open(url, STORE_CREATE, &store));
+    ck_ok(repo_init(store, "pw", 2, &temp_cost));
+    ck_ok(repo_open(store, "pw", 2, &r));
+    ck_ok(repo_load_index(r));
+    struct err *e = backup_run(r, &o, &res);
+    ck_assert_ptr_nonnull(e);
+    ck_assert_int_eq(e->kind, ERR_NO_SPACE);
+    err_free(e);
+    backup_result_fini(&res);
+    ck_assert_uint_eq(count_snapshots(r), 0);
+    repo_close(r);
+    ck_assert_int_eq(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, "size=30m"), 0);
+    ck_ok(store_open(url, 0, &store));
+    ck_ok(repo_open(store, "pw", 2, &r));
+    ck_ok(repo_load_index(r));
+    backup_ok(r, &o, &id, &res);
+    repo_close(r);
+    ck_ok(store_open(url, 0, &store));
+    ck_ok(repo_open(store, "pw", 2, &r));
+    ck_ok(check_run(r, &co, &checked));
+    check_result_fini(&checked);
+    repo_close(r);
+}
+END_TEST
+
+START_TEST(a_set_record_is_stored_and_dumped)
+{
+    static const struct backup_memory_file files[] = {
+        {"set.json", "{\"set\":1}", 9}, {"empty", "", 0}, {"a", "b", 1}};
+    struct digest id;
+    AUTO_BUF struct buf got = {0};
+    AUTO_SNAPSHOT struct snapshot s = {0};
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    struct backup_opts o = opts_of();
+    o.path = "/stillpoint-set";
+    ck_ok(backup_memory(r, &o, files, 3, &id));
+    ck_ok(check_snapshot(r, &id, NULL));
+    ck_ok(repo_find_snapshot(io, "latest", &s));
+    ck_ok(find_dump(io, &s.tree, "/set.json", 100, &got));
+    ck_assert_str_eq(buf_text(&got), "{\"set\":1}");
+    ck_err(find_dump(io, &s.tree, "/set.json", 8, &got), ERR_LIMIT);
+    ck_err(find_dump(io, &s.tree, "/none", 8, &got), ERR_NOT_FOUND);
+    ck_err(find_dump(io, &s.tree, "/", 8, &got), ERR_INVALID);
+}
+END_TEST
+
+START_TEST(check_names_every_kind_of_damage)
+{
+    struct backup_result res;
+    struct check_result checked;
+    struct digest id;
+    const struct backup_opts o = opts_of();
+    const struct check_opts quick = {0}, deep = {.read_data = true};
+    char hex[65];
+    {
+        AUTO(repo) struct repo *r = temp_open(true);
+        backup_ok(r, &o, &id, &res);
+    }
+    {
+        AUTO(repo) struct repo *r = temp_open(false);
+        ck_ok(check_run(r, &deep, &checked));
+        ck_assert_uint_eq(checked.snapshots, 1);
+        ck_assert_uint_eq(checked.trees, 4); /* /, data, part, sub */
+        check_result_fini(&checked);
+    }
+    AUTO(repo) struct repo *r = temp_open(true);
+    const struct index *ix = repo_index(r);
+    struct digest data_pack = {0};
+    for (size_t i = 0; i < ix->entries_n; i++)
+        if (ix->entries[i].type == BLOB_DATA)
+            data_pack = ix->packs[ix->entries[i].pack].id;
+    temp_flip(REPO_DATA, &data_pack);
+    AUTO(repo) struct repo *second = temp_open(false);
+    ck_ok(check_run(second, &quick, &checked)); /* does not read data */
+    check_result_fini(&checked);
+    AUTO(repo) struct repo *third = temp_open(false);
+    ck_err(check_run(third, &deep, &checked), ERR_CORRUPT);
+    digest_hex(&data_pack, hex);
+    ck_assert_ptr_nonnull(strstr(checked.problems.items[0].path, hex));
+    check_result_fini(&checked);
+    /* A missing and a cut pack show without reading data. */
+    AUTO(str) char *name = mem_printf("repo/data/%.2s/%s", hex, hex);
+    ck_assert_int_eq(truncate(temp_path(name), 100), 0);
+    AUTO(repo) struct repo *fourth = temp_open(false);
+    ck_err(check_run(fourth, &quick, &checked), ERR_CORRUPT);
+    check_result_fini(&checked);
+    ck_err(check_snapshot(r, &id, NULL), ERR_CORRUPT);
+    ck_assert_int_eq(unlink(temp_path(name)), 0);
+    AUTO(repo) struct repo *fifth = temp_open(false);
+    ck_err(check_run(fifth, &quick, &checked), ERR_CORRUPT);
+    check_result_fini(&checked);
+    ck_err(check_snapshot(r, &id, NULL), ERR_NOT_FOUND);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("backup");
+    tcase_set_timeout(tc, 60);
+    tcase_add_unchecked_fixture(tc, temp_make_dir, temp_tear_down);
+    tcase_add_checked_fixture(tc, set_up, NULL);
+    tcase_add_test(tc, what_is_backed_up_is_restored);
+    tcase_add_test(tc, a_difference_to_the_capture_is_found);
+    tcase_add_test(tc, unchanged_files_are_taken_from_the_parent);
+    tcase_add_test(tc, what_cannot_be_read_fails_the_backup);
+    tcase_add_test(tc, excluded_entries_are_left_out);
+    tcase_add_test(tc, a_retry_stores_the_journaled_snapshot);
+    tcase_add_test(tc, a_retry_rechecks_what_it_reuses);
+    tcase_add_test(tc, a_cancelled_backup_leaves_no_snapshot);
+    tcase_add_test(tc, a_full_repository_loses_nothing);
+    tcase_add_test(tc, a_set_record_is_stored_and_dumped);
+    tcase_add_test(tc, check_names_every_kind_of_damage);
+    return suite_main("engine backup", tc);
+}
