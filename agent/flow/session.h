@@ -90,7 +90,8 @@ enum session_event_kind {
     SESSION_EV_UNDONE,     /* guardian: thawed, captures removed, or err */
     SESSION_EV_GUARD_LOST, /* the guardian is gone: nothing held can be trusted */
     SESSION_EV_VERDICT,    /* the record of `set` says ABORTED. No token: the verdict is
-                              final    (I4), and a newer run may have raised the domain's since
+                              final    (I4), and a newer run may have raised the domain's
+                              since
                             */
     SESSION_EV_RELEASE, /* the captures were removed after the upload: forget the set */
 };

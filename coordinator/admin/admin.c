@@ -46,7 +46,7 @@ static void status(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
     r.cluster = c->conf->cluster;
     r.coordinator = c->conf->name;
     r.leader = lead_is_leading(&c->lead) ? c->conf->name : c->lead.leader.text;
-    r.version = STILLPOINT_VERSION;
+    r.version = (char *)STILLPOINT_VERSION;
     r.nodes_connected = count_connected(c);
     r.nodes_known = (int32_t)c->n_nodes;
     r.groups = (int32_t)c->n_groups;

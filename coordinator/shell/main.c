@@ -52,15 +52,11 @@ static struct err *open_etcd(struct coord *c)
 {
     const struct config_etcd *conf = &c->conf->etcd;
     const char *endpoints[ETCD_ENDPOINTS + 1] = {0};
-    AUTO(str) char *own = NULL;
     if (conf->embedded) {
         AUTO(str) char *dir = mem_printf("%s/etcd", c->conf->state_dir);
-        TRY(etcd_embedded_start(
-            &(struct etcd_embedded_conf){.data_dir = dir,
-                                         .listen = conf->embedded_listen},
-            &c->embedded));
-        own = mem_printf("http://%s", conf->embedded_listen);
-        endpoints[0] = own;
+        TRY(etcd_embedded_start(&(struct etcd_embedded_conf){.data_dir = dir},
+                                &c->embedded));
+        return etcd_embedded_open(c->embedded, &c->etcd);
     }
     for (size_t i = 0; i < conf->n_endpoints && i < ETCD_ENDPOINTS; i++)
         endpoints[i] = conf->endpoints[i];

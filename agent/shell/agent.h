@@ -1,0 +1,121 @@
+/* One agent process: what its files share. Loop thread only, but for jobs, which own what
+ * they are given.
+ *
+ *   main.c start and stop · service.c AgentService · perform.c what sessions ask for ·
+ *   register.c the coordinators · tasks.c work after the cut · journal.c · config.c ·
+ * guard.c */
+#ifndef AGENT_SHELL_AGENT_H
+#define AGENT_SHELL_AGENT_H
+
+#include "agent/flow/session.h"
+#include "agent/shell/config.h"
+#include "agent/shell/guard.h"
+#include "agent/work/work.h"
+#include "common/loop/loop.h"
+#include "common/loop/pool.h"
+#include "common/rpc/client.h"
+#include "common/rpc/server.h"
+#include "stillpoint/v1/worker.pb-c.h"
+
+#define STILLPOINT_VERSION "0.1.0"
+
+enum {
+    AGENT_MAX_TASKS = 4,    /* taken at a time */
+    AGENT_WORKERS = 2,      /* threads that do them */
+    AGENT_MAX_ATTEMPTS = 5, /* of one task, before its failure is final */
+    AGENT_RETRY_MS = 1000,  /* first pause between attempts; doubles, up to the next */
+    AGENT_RETRY_MAX_MS = 300000,
+    AGENT_CLAIM_MS = 1000, /* between questions for tasks */
+    AGENT_CALL_MS = 10000, /* deadline of calls to a coordinator */
+    AGENT_REGISTER_MS =
+        1000, /* until the coordinator says otherwise, and after a failure */
+};
+
+/* A request of a coordinator whose answer is outstanding. */
+struct pending {
+    uint64_t id;
+    struct rpc_call *call;
+    struct pending *next;
+};
+
+/* One task taken from the coordinator, until its result has been reported. */
+struct held_task {
+    struct agent *agent;
+    struct work work;
+    struct held_task *next;
+    int attempts;
+    bool finished;  /* work.task has the result: report it until it is taken */
+    bool reporting; /* a report is under way */
+    struct loop_timer timer;
+    int64_t begun_ms;
+};
+
+struct watch_stream {
+    struct rpc_call *call;
+    struct agent *agent;
+    char set[NAME_BYTES];
+    struct watch_stream *next;
+};
+
+struct agent {
+    struct loop *loop;
+    struct config *conf;
+    char *journal_path;
+    char *work_dir; /* journaled snapshots and tasks */
+    char boot_id[40];
+    struct node_id node;
+
+    struct sessions sessions;
+    struct guard *guard;
+    struct pool *guard_pool;   /* one thread: requests to the guardian in order */
+    struct pool *journal_pool; /* one thread: journal writes in order */
+    struct pool *work_pool;
+    struct pending *pending;
+    uint64_t next_call;
+
+    struct rpc_server *server;
+    struct rpc_client *client;
+    struct rpc_channel **channels; /* one a coordinator, in the file's order */
+    size_t current;                /* the one that answered last, or is asked next */
+    bool registering, claiming;
+    bool registered; /* at `current`, which leads */
+    struct loop_timer register_timer, claim_timer;
+
+    struct held_task *tasks;
+    struct watch_stream *streams;
+    struct err *guard_error; /* why partitions can't be frozen now; NULL: fine */
+    bool stopping;
+};
+
+/* ---- perform.c ---- */
+/* Feeds one event to the sessions and performs what follows. */
+void agent_feed(struct agent *a, struct session_event *ev);
+/* Performs the acts of sessions_restarted. */
+void agent_perform(struct agent *a, struct session_acts *acts);
+/* Remembers a call; its id names it in session events. */
+uint64_t agent_pend(struct agent *a, struct rpc_call *call);
+struct rpc_call *agent_take(struct agent *a, uint64_t id);
+
+/* ---- service.c ---- */
+struct err *service_add(struct agent *a) MUST_USE;
+/* This node as coordinators know it; heap, wire_free. */
+Stillpoint__V1__NodeRecord *service_describe(struct agent *a) MUST_USE;
+/* A task's state changed or moved on: tells the streams. */
+void service_progress(struct agent *a, const struct held_task *t);
+void service_end_streams(struct agent *a);
+
+/* ---- register.c ---- */
+void register_start(struct agent *a);
+/* The channel to the coordinator that leads as far as is known. */
+struct rpc_channel *register_channel(struct agent *a);
+/* It did not answer, or does not lead: try the next one. */
+void register_failed(struct agent *a);
+
+/* ---- tasks.c ---- */
+/* Reads what an earlier run of this agent had taken, and goes on with it. */
+struct err *tasks_resume(struct agent *a) MUST_USE;
+/* Asks for work when there is room. */
+void tasks_claim(struct agent *a);
+void tasks_stop(struct agent *a);
+
+#endif

@@ -1,0 +1,391 @@
+#include "agent/work/work.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/mem.h"
+#include "common/engine/backup.h"
+#include "common/engine/check.h"
+#include "common/engine/restore.h"
+#include "common/file/file.h"
+#include "common/repo/lock.h"
+#include "common/repo/repo.h"
+#include "common/store/store.h"
+#include "common/wire/convert.h"
+
+enum { PASSWORD_BYTES = 4096, JOURNALED_BYTES = 64 << 20 };
+
+typedef Stillpoint__V1__TaskRecord Task;
+
+/* ---- the repository of a task ---- */
+
+struct session {
+    struct repo *repo;
+    struct repo_lock *lock;
+};
+
+static void session_close(struct session *s)
+{
+    repo_lock_free(s->lock);
+    repo_close(s->repo);
+}
+
+static const struct config_repository *find_repository(const struct config *c,
+                                                       const char *name)
+{
+    for (size_t i = 0; i < c->n_repositories; i++)
+        if (strcmp(c->repositories[i].name, name) == 0)
+            return &c->repositories[i];
+    return NULL;
+}
+
+static struct err *read_password(const char *path, char **out, size_t *n)
+{
+    TRY_CTX(file_read(path, PASSWORD_BYTES, out, n), "password file");
+    while (*n > 0 && ((*out)[*n - 1] == '\n' || (*out)[*n - 1] == '\r'))
+        --*n;
+    return NULL;
+}
+
+static struct err *open_repo(const struct config_repository *r, struct repo **out)
+{
+    AUTO(str) char *password = NULL;
+    size_t n = 0;
+    TRY(read_password(r->password_file, &password, &n));
+    struct store *store = NULL;
+    TRY(store_open(r->url, 0, &store));
+    struct err *e = repo_open(store, password, n, out);
+    explicit_bzero(password, n);
+    return e;
+}
+
+static struct err *session_open(const struct work *w, struct session *s)
+{
+    const struct config_repository *r = find_repository(w->conf, w->task->repository);
+    if (!r)
+        return err_new(
+            ERR_INVALID,
+            "the agent's file has no repository '%s': add it under 'repositories' "
+            "and restart the agent",
+            w->task->repository);
+    TRY_CTX(open_repo(r, &s->repo), "repository '%s'", r->name);
+    TRY_CTX(repo_lock(s->repo, false, &s->lock), "repository '%s'", r->name);
+    TRY_CTX(repo_load_index(s->repo), "repository '%s'", r->name);
+    return NULL;
+}
+
+/* ---- snapshots are journaled before they are stored ---- */
+
+static char *journal_path(const char *dir, const char *task)
+{
+    return mem_printf("%s/%s.snapshot", dir, task);
+}
+
+void work_forget(const char *journal_dir, const char *task)
+{
+    AUTO(str) char *path = journal_path(journal_dir, task);
+    err_free(file_remove(path)); /* what stays is found by the same name, and harmless */
+}
+
+static struct err *journal(void *ctx, const struct digest *id, const void *bytes,
+                           size_t n)
+{
+    const struct work *w = ctx;
+    (void)id;
+    AUTO(str) char *path = journal_path(w->journal_dir, w->task->id);
+    return file_replace(path, bytes, n, 0600);
+}
+
+static struct err *read_journaled(const struct work *w, char **bytes, size_t *n)
+{
+    AUTO(str) char *path = journal_path(w->journal_dir, w->task->id);
+    struct err *e = file_read(path, JOURNALED_BYTES, bytes, n);
+    if (e && e->kind == ERR_NOT_FOUND) {
+        err_free(e);
+        return NULL;
+    }
+    return e;
+}
+
+static void take_backup_progress(void *ctx, const struct backup_progress *now)
+{
+    struct work *w = ctx;
+    atomic_store(&w->files, (long long)now->files);
+    atomic_store(&w->bytes_read, (long long)now->bytes_read);
+    atomic_store(&w->bytes_stored, (long long)now->bytes_stored);
+}
+
+static void set_digest(char **member, const struct digest *d)
+{
+    char hex[65];
+    digest_hex(d, hex);
+    pb_set(member, hex);
+}
+
+static struct go_time time_of(int64_t unix_ms)
+{
+    return (struct go_time){.sec = unix_ms / 1000,
+                            .nsec = (uint32_t)(unix_ms % 1000) * 1000000};
+}
+
+/* ---- upload ---- */
+
+/* The capture's directory: named by the partition's own configuration, not by the wire.
+ */
+static struct err *capture_dir(const struct work *w, const struct config_partition **part,
+                               char **out)
+{
+    *part = config_partition(w->conf, w->task->partition);
+    if (!*part)
+        return err_new(ERR_INVALID, "the agent's file has no partition '%s'",
+                       w->task->partition);
+    if (!w->task->capture[0] || strchr(w->task->capture, '/') ||
+        w->task->capture[0] == '.')
+        return err_new(ERR_INVALID, "capture '%.80s' is not a capture's name",
+                       w->task->capture);
+    *out = mem_printf("%s/%s", (*part)->capture.dir, w->task->capture);
+    return NULL;
+}
+
+static const char **excludes_of(const struct config_partition *p, size_t *n)
+{
+    const char **list = mem_array(p->n_exclude + 1, sizeof *list);
+    for (size_t i = 0; i < p->n_exclude; i++)
+        list[i] = p->exclude[i];
+    list[p->n_exclude] = "/.stillpoint"; /* where captures live by default */
+    *n = p->n_exclude + 1;
+    return list;
+}
+
+struct tags {
+    char *text[4];
+};
+
+static void tags_make(const Task *t, const char *first, struct tags *out)
+{
+    out->text[0] = mem_strdup(first);
+    out->text[1] = mem_printf("group=%s", t->group);
+    out->text[2] = mem_printf("set=%s", t->set);
+    out->text[3] = mem_printf("partition=%s", t->partition);
+}
+
+static void tags_fini(struct tags *t)
+{
+    for (size_t i = 0; i < ARRAY_LEN(t->text); i++)
+        free(t->text[i]);
+}
+
+static struct err *upload_with(struct work *w, struct session *s, const char *dir,
+                               const struct config_partition *p, const struct tags *tags)
+{
+    Task *t = w->task;
+    AUTO(str) char *journaled = NULL;
+    size_t journaled_n = 0;
+    TRY(read_journaled(w, &journaled, &journaled_n));
+    size_t n_excludes = 0;
+    const char **excludes = excludes_of(p, &n_excludes);
+    struct backup_opts opts = {
+        .source = dir,
+        .path = p->path,
+        .hostname = w->conf->node,
+        .tags = (const char *const *)tags->text,
+        .tags_n = ARRAY_LEN(tags->text),
+        .excludes = excludes,
+        .excludes_n = n_excludes,
+        .time = time_of(t->cut_unix_ms),
+        .lock = s->lock,
+        .journaled = journaled,
+        .journaled_n = journaled_n,
+        .journal = journal,
+        .journal_ctx = w,
+        .progress = take_backup_progress,
+        .progress_ctx = w,
+        .cancel = &w->cancel,
+    };
+    struct backup_result res = {0};
+    struct err *e = backup_run(s->repo, &opts, &res);
+    free(excludes);
+    if (!e) {
+        set_digest(&t->snapshot_id, &res.snapshot);
+        set_digest(&t->tree_id, &res.tree);
+        t->files = (int64_t)res.summary.total_files_processed;
+        t->bytes_read = (int64_t)res.summary.total_bytes_processed;
+        t->bytes_stored = (int64_t)res.summary.data_added_packed;
+    }
+    backup_result_fini(&res);
+    return e;
+}
+
+static struct err *upload(struct work *w)
+{
+    const struct config_partition *p = NULL;
+    AUTO(str) char *dir = NULL;
+    TRY(capture_dir(w, &p, &dir));
+    struct session s = {0};
+    struct tags tags;
+    tags_make(w->task, "stillpoint", &tags);
+    struct err *e = session_open(w, &s);
+    if (!e)
+        e = upload_with(w, &s, dir, p, &tags);
+    session_close(&s);
+    tags_fini(&tags);
+    return e;
+}
+
+/* ---- verify ---- */
+
+static struct err *verify_with(struct work *w, struct session *s)
+{
+    struct digest id;
+    if (!digest_parse(w->task->snapshot_id, &id))
+        return err_new(ERR_INVALID, "field 'snapshot_id': '%.80s'", w->task->snapshot_id);
+    if (!w->task->capture[0])
+        return check_snapshot(s->repo, &id, NULL);
+    const struct config_partition *p = NULL;
+    AUTO(str) char *dir = NULL;
+    TRY(capture_dir(w, &p, &dir));
+    size_t n = 0;
+    const char **excludes = excludes_of(p, &n);
+    struct check_compare compare = {.dir = dir,
+                                    .path = p->path,
+                                    .excludes = excludes,
+                                    .excludes_n = n,
+                                    .cancel = &w->cancel};
+    struct err *e = check_snapshot(s->repo, &id, &compare);
+    free(excludes);
+    return e;
+}
+
+static struct err *verify(struct work *w)
+{
+    struct session s = {0};
+    struct err *e = session_open(w, &s);
+    if (!e)
+        e = verify_with(w, &s);
+    session_close(&s);
+    return e;
+}
+
+/* ---- seal ---- */
+
+static struct err *seal_with(struct work *w, struct session *s, const struct tags *tags)
+{
+    Task *t = w->task;
+    AUTO(str) char *journaled = NULL;
+    size_t journaled_n = 0;
+    TRY(read_journaled(w, &journaled, &journaled_n));
+    struct backup_opts opts = {
+        .path = "/stillpoint-set",
+        .hostname = w->conf->node,
+        .tags = (const char *const *)tags->text,
+        .tags_n = 3,
+        .time = time_of(t->cut_unix_ms),
+        .journaled = journaled,
+        .journaled_n = journaled_n,
+        .journal = journal,
+        .journal_ctx = w,
+    };
+    struct backup_memory_file file = {"set.json", t->content.data, t->content.len};
+    struct digest id;
+    TRY(backup_memory(s->repo, &opts, &file, 1, &id));
+    set_digest(&t->snapshot_id, &id);
+    return NULL;
+}
+
+static struct err *seal(struct work *w)
+{
+    struct session s = {0};
+    struct tags tags;
+    tags_make(w->task, "stillpoint-set", &tags);
+    struct err *e = session_open(w, &s);
+    if (!e)
+        e = seal_with(w, &s, &tags);
+    session_close(&s);
+    tags_fini(&tags);
+    return e;
+}
+
+/* ---- restore ---- */
+
+static bool is_within(const char *path, const char *top)
+{
+    size_t n = strlen(top);
+    return strncmp(path, top, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* I10: a restore goes below a directory that the node's own file names. */
+static struct err *check_target(const struct work *w)
+{
+    const char *target = w->task->target;
+    if (target[0] != '/' || strstr(target, "/../") || strstr(target, "//"))
+        return err_new(ERR_INVALID, "target '%.200s' is not a plain absolute path",
+                       target);
+    for (size_t i = 0; i < w->conf->n_restore_dirs; i++)
+        if (is_within(target, w->conf->restore_dirs[i]))
+            return NULL;
+    return err_new(
+        ERR_DENIED,
+        "target '%.200s' is below none of the directories that 'restore_dirs' of "
+        "the agent's file on node '%s' permits",
+        target, w->conf->node);
+}
+
+static void take_restore_progress(void *ctx, const struct restore_progress *now)
+{
+    struct work *w = ctx;
+    atomic_store(&w->files, (long long)now->files);
+    atomic_store(&w->bytes_read, (long long)now->bytes);
+}
+
+static struct err *restore_with(struct work *w, struct session *s)
+{
+    Task *t = w->task;
+    struct digest id;
+    if (!digest_parse(t->snapshot_id, &id))
+        return err_new(ERR_INVALID, "field 'snapshot_id': '%.80s'", t->snapshot_id);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(s->repo);
+    AUTO_SNAPSHOT struct snapshot snap = {0};
+    TRY(repo_read_snapshot(io, &id, &snap));
+    struct restore_opts opts = {.target = t->target,
+                                .strip = t->path,
+                                .progress = take_restore_progress,
+                                .progress_ctx = w,
+                                .cancel = &w->cancel};
+    struct restore_result res = {0};
+    struct err *e = restore_run(s->repo, &snap.tree, &opts, &res);
+    t->files = (int64_t)res.files;
+    t->bytes_read = (int64_t)res.bytes;
+    restore_result_fini(&res);
+    return e;
+}
+
+static struct err *restore(struct work *w)
+{
+    TRY(check_target(w));
+    TRY(file_mkdirs(w->task->target, 0700));
+    struct session s = {0};
+    struct err *e = session_open(w, &s);
+    if (!e)
+        e = restore_with(w, &s);
+    session_close(&s);
+    return e;
+}
+
+struct err *work_run(struct work *w)
+{
+    switch (w->task->kind) {
+    case STILLPOINT__V1__TASK_KIND__TASK_UPLOAD:
+        return upload(w);
+    case STILLPOINT__V1__TASK_KIND__TASK_VERIFY:
+        return verify(w);
+    case STILLPOINT__V1__TASK_KIND__TASK_SEAL:
+        return seal(w);
+    case STILLPOINT__V1__TASK_KIND__TASK_RESTORE:
+        return restore(w);
+    default:
+        return err_new(ERR_INVALID, "task kind %d is not known to this agent",
+                       (int)w->task->kind);
+    }
+}
