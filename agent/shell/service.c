@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/guardian/place.h"
 #include "agent/shell/agent.h"
 #include "common/base/mem.h"
 #include "common/wire/convert.h"
@@ -23,24 +24,15 @@ static const char *capture_text(int method)
     return names[method];
 }
 
-/* PROTOCOL.md, "Words on the wire". Where the filesystem's identity matters the guardian
- * finds it when it arms; here the path names the domain, which is finer and as good for
- * locks. */
-static void domain_of(const struct agent *a, const struct config_partition *p,
-                      struct domain_id *out)
-{
-    const char *what = p->quiesce.method == CONFIG_CGROUP ? p->quiesce.cgroup : p->name;
-    snprintf(out->text, sizeof out->text, "%s/%s:%s", a->node.text,
-             quiesce_text(p->quiesce.method), what);
-}
-
 static Stillpoint__V1__PartitionInfo *describe_part(struct agent *a,
                                                     const struct config_partition *p)
 {
     Stillpoint__V1__PartitionInfo *m = mem_alloc(sizeof *m);
     stillpoint__v1__partition_info__init(m);
-    struct domain_id domain;
-    domain_of(a, p, &domain);
+    struct domain_id domain = {{0}};
+    AUTO(err) struct err *nowhere = place_domain(a->conf, p, &domain);
+    if (nowhere)
+        snprintf(domain.text, sizeof domain.text, "%s/unknown:%s", a->node.text, p->name);
     pb_set(&m->node, a->node.text);
     pb_set(&m->partition, p->name);
     pb_set(&m->path, p->path);
@@ -55,7 +47,8 @@ static Stillpoint__V1__PartitionInfo *describe_part(struct agent *a,
         pb_set(&l->value, p->labels[i].value);
         *PB_APPEND(m, labels) = l;
     }
-    AUTO(str) char *error = a->guard_error ? err_text(a->guard_error) : mem_strdup("");
+    const struct err *why = nowhere ? nowhere : a->guard_error;
+    AUTO(str) char *error = why ? err_text(why) : mem_strdup("");
     pb_set(&m->error, error);
     return m;
 }
@@ -106,7 +99,7 @@ static struct err *prepare_parts(struct agent *a,
                 "'%.80s'",
                 i, a->node.text, req->partitions[i]);
         TRY(name_copy(parts[i].part.text, p->name, "partition"));
-        domain_of(a, p, &parts[i].domain);
+        TRY(place_domain(a->conf, p, &parts[i].domain));
     }
     return NULL;
 }

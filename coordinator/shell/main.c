@@ -1,6 +1,6 @@
 /* stillpoint-coordinator: start, serve, stop. */
-#include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,7 +122,7 @@ static struct err *run(const char *path, bool check_only)
     notify_ready(c->loop, "serving");
     loop_run(c->loop);
     stop(c);
-    log_info("coordinator", "stopped", "");
+    log_info("coordinator", "stopped", "name=%s", c->conf->name);
     return NULL;
 }
 
