@@ -66,8 +66,9 @@ struct agent {
     struct node_id node;
 
     struct sessions sessions;
-    struct guard *guard;
-    struct pool *guard_pool;   /* one thread: requests to the guardian in order */
+    struct guard *guard;      /* the lifeline: what it armed is thawed when it ends */
+    struct guard *guard_side; /* for undoing and dropping, which must not wait behind a freeze */
+    struct pool *guard_pool, *guard_side_pool; /* one thread each: the connection's */
     struct pool *journal_pool; /* one thread: journal writes in order */
     struct pool *work_pool;
     struct pending *pending;

@@ -162,8 +162,22 @@ static void drop_capture(void *arg)
 {
     struct attempt *k = arg;
     struct agent *a = k->task->agent;
-    k->err =
-        guard_drop(a->guard, k->task->work.task->partition, k->task->work.task->capture);
+    const Stillpoint__V1__TaskRecord *r = k->task->work.task;
+    struct guard_part part = {0};
+    k->err = name_copy(part.part.text, r->partition, "partition");
+    if (!k->err && (!is_safe_id(r->capture) || strlen(r->capture) >= CAPTURE_BYTES))
+        k->err = err_new(ERR_INVALID, "capture '%.80s'", r->capture);
+    if (k->err)
+        return;
+    memcpy(part.capture.text, r->capture, strlen(r->capture) + 1);
+    if (!a->guard_side)
+        k->err = guard_open(a->conf->guardian_socket, AGENT_CALL_MS, &a->guard_side);
+    if (!k->err)
+        k->err = guard_drop(a->guard_side, &part, 1, AGENT_CALL_MS);
+    if (k->err && (k->err->kind == ERR_UNAVAILABLE || k->err->kind == ERR_TIMEOUT)) {
+        guard_close(a->guard_side);
+        a->guard_side = NULL;
+    }
 }
 
 static void end_drop(void *arg)
@@ -172,11 +186,6 @@ static void end_drop(void *arg)
     struct session_event ev = {.kind = SESSION_EV_RELEASE};
     const Stillpoint__V1__TaskRecord *r = k->task->work.task;
     AUTO(err) struct err *bad = name_copy(ev.set.text, r->set, "set");
-    /* A capture that is gone already is as good as removed. */
-    if (k->err && k->err->kind == ERR_NOT_FOUND) {
-        err_free(k->err);
-        k->err = NULL;
-    }
     if (!k->err && !bad && !k->task->agent->stopping)
         agent_feed(k->task->agent, &ev);
     end_attempt(k);
@@ -187,7 +196,7 @@ static void start(struct held_task *t)
     struct attempt *k = mem_zalloc(sizeof *k);
     k->task = t;
     if (t->work.task->kind == STILLPOINT__V1__TASK_KIND__TASK_RELEASE)
-        pool_submit(t->agent->guard_pool, drop_capture, end_drop, k);
+        pool_submit(t->agent->guard_side_pool, drop_capture, end_drop, k);
     else
         pool_submit(t->agent->work_pool, run_attempt, end_attempt, k);
 }

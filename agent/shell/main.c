@@ -1,0 +1,200 @@
+/* stillpoint-agent: start, serve, stop. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/shell/agent.h"
+#include "agent/shell/journal.h"
+#include "common/base/mem.h"
+#include "common/file/file.h"
+#include "common/obs/log.h"
+#include "common/obs/notify.h"
+
+enum { STOP_GRACE_MS = 3000, HELLO_MS = 30000 };
+
+static const char usage[] =
+    "Usage: stillpoint-agent [--config FILE] [--check] [--verbose]\n"
+    "\n"
+    "Freezes and captures this node's partitions when a coordinator asks, and uploads them.\n"
+    "\n"
+    "  --config FILE  default " CONFIG_DEFAULT_PATH "\n"
+    "  --check        read the configuration, say whether it is right, and exit\n"
+    "  --verbose      log details too\n"
+    "  --version      print the version\n"
+    "\n"
+    "Example: stillpoint-agent --config " CONFIG_DEFAULT_PATH " --check\n";
+
+static void finish_stop(void *arg)
+{
+    struct agent *a = arg;
+    loop_stop(a->loop);
+}
+
+static void on_signal(void *arg, int signo)
+{
+    struct agent *a = arg;
+    static struct loop_timer grace;
+    /* SIGHUP is what restic probes the holder of a lock with. */
+    if (signo == SIGHUP || a->stopping)
+        return;
+    log_info("agent", "stopping", "signal=%d", signo);
+    notify_stopping();
+    a->stopping = true;
+    tasks_stop(a);
+    service_end_streams(a);
+    rpc_server_drain(a->server, finish_stop, a);
+    loop_timer_set(a->loop, &grace, STOP_GRACE_MS, finish_stop, a);
+}
+
+static struct err *read_boot_id(char out[40])
+{
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!f)
+        return err_new(ERR_IO, "cannot read the boot id");
+    char *got = fgets(out, 40, f);
+    fclose(f);
+    if (!got)
+        return err_new(ERR_IO, "cannot read the boot id");
+    out[strcspn(out, "\n")] = '\0';
+    return NULL;
+}
+
+static void log_move(void *ctx, const struct sm *m, const char *from, const char *to)
+{
+    (void)ctx;
+    const struct session *s = (const struct session *)m; /* sm is its first member */
+    log_info(m->name, "moved", "set=%s from=%s to=%s", s->set.text, from, to);
+}
+
+static struct err *load_journal(struct agent *a)
+{
+    sessions_init(&a->sessions, &a->node);
+    a->sessions.observer = log_move;
+    AUTO(str) char *text = NULL;
+    size_t n = 0;
+    struct err *e = file_read(a->journal_path, JOURNAL_BYTES, &text, &n);
+    if (e && e->kind == ERR_NOT_FOUND) {
+        err_free(e);
+        return NULL;
+    }
+    TRY(e);
+    return journal_decode(text, n, &a->sessions);
+}
+
+static struct err *open_places(struct agent *a)
+{
+    a->journal_path = mem_printf("%s/sessions.json", a->conf->state_dir);
+    a->work_dir = mem_printf("%s/tasks", a->conf->state_dir);
+    TRY(file_mkdirs(a->conf->state_dir, 0700));
+    TRY(file_mkdirs(a->work_dir, 0700));
+    TRY(read_boot_id(a->boot_id));
+    TRY_CTX(load_journal(a), "'%s'", a->journal_path);
+    /* The guardian thaws what an earlier life left frozen before it says hello, so an agent
+     * that is ready has nothing frozen behind it. */
+    return guard_open(a->conf->guardian_socket, HELLO_MS, &a->guard);
+}
+
+static struct err *serve(struct agent *a)
+{
+    const struct rpc_tls tls = {a->conf->tls.ca, a->conf->tls.cert, a->conf->tls.key};
+    TRY(rpc_client_new(a->loop,
+                       &(struct rpc_client_conf){.cluster = a->conf->cluster, .tls = tls},
+                       &a->client));
+    TRY(rpc_server_new(a->loop,
+                       &(struct rpc_server_conf){
+                           .listen = a->conf->listen, .cluster = a->conf->cluster, .tls = tls},
+                       &a->server));
+    TRY(service_add(a));
+    TRY_CTX(rpc_server_start(a->server), "listen on '%s'", a->conf->listen);
+    a->channels = mem_array(a->conf->n_coordinators, sizeof(void *));
+    for (size_t i = 0; i < a->conf->n_coordinators; i++)
+        a->channels[i] =
+            rpc_channel_new(a->client, a->conf->coordinators[i], RPC_COORDINATOR, NULL);
+    return NULL;
+}
+
+static struct err *start(struct agent *a)
+{
+    TRY(name_copy(a->node.text, a->conf->node, "node"));
+    TRY(loop_new(&a->loop));
+    TRY(loop_signals(a->loop, on_signal, a));
+    rpc_init();
+    TRY(open_places(a));
+    a->guard_pool = pool_new(a->loop, "guard", 1);
+    a->guard_side_pool = pool_new(a->loop, "undo", 1);
+    a->journal_pool = pool_new(a->loop, "journal", 1);
+    a->work_pool = pool_new(a->loop, "work", AGENT_WORKERS);
+    TRY(serve(a));
+    struct session_acts acts;
+    session_acts_init(&acts);
+    sessions_restarted(&a->sessions, &acts);
+    agent_perform(a, &acts);
+    session_acts_fini(&acts);
+    TRY(tasks_resume(a));
+    register_start(a);
+    return NULL;
+}
+
+static void stop(struct agent *a)
+{
+    rpc_server_free(a->server);
+    for (size_t i = 0; i < a->conf->n_coordinators; i++)
+        rpc_channel_free(a->channels[i]);
+    rpc_client_free(a->client);
+    pool_free(a->work_pool);
+    pool_free(a->journal_pool);
+    guard_close(a->guard);
+}
+
+static struct err *run(const char *path, bool check_only)
+{
+    struct agent *a = mem_zalloc(sizeof *a);
+    TRY(config_read(path, &a->conf));
+    if (check_only) {
+        printf("%s: right\n", path);
+        return NULL;
+    }
+    TRY(start(a));
+    log_info("agent", "started", "cluster=%s node=%s listen=%s port=%d partitions=%zu",
+             a->conf->cluster, a->node.text, a->conf->listen, rpc_server_port(a->server),
+             a->conf->n_partitions);
+    notify_ready(a->loop, "serving");
+    loop_run(a->loop);
+    stop(a);
+    log_info("agent", "stopped", "node=%s", a->node.text);
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"check", no_argument, NULL, 'k'},
+                                            {"verbose", no_argument, NULL, 'v'},
+                                            {"version", no_argument, NULL, 'V'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    const char *path = CONFIG_DEFAULT_PATH;
+    bool check_only = false;
+    int opt;
+    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (opt == 'c')
+            path = optarg;
+        else if (opt == 'k')
+            check_only = true;
+        else if (opt == 'v')
+            log_set_level(LOG_LEVEL_DEBUG);
+        else if (opt == 'V')
+            return puts("stillpoint-agent " STILLPOINT_VERSION) < 0;
+        else
+            return fputs(usage, opt == 'h' ? stdout : stderr) < 0 || opt != 'h' ? 2 : 0;
+    }
+    struct err *e = run(path, check_only);
+    if (e)
+        log_err(LOG_LEVEL_ERROR, "agent", "failed", e);
+    /* gRPC's own shutdown may block for seconds; all that matters is durable. */
+    fflush(NULL);
+    _exit(e ? 1 : 0);
+}
