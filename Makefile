@@ -107,7 +107,7 @@ $(UNITS): $(B)/%: $(B)/%.o $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)
 $(B)/tests/sim/sim: $(call obj,$(SIM_C)) $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
 
-$(TOOLS): $(B)/%: $(B)/%.o $(LIB_COMMON)
+$(TOOLS): $(B)/%: $(B)/%.o $(LIB_AGENT) $(LIB_COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lsqlite3
 
 check: units sim            ## run unit tests and the scripted simulations

@@ -404,6 +404,7 @@ static void on_captured(struct hold *h, const struct hold_event *ev)
     if (h->doer == HOLD_DOER_BUSY)
         h->doer = HOLD_DOER_IDLE;
     m->captured_at_ns = ev->at_ns;
+    m->exists = ev->ok || ev->undo;
     if (m->sm.state != HOLD_M_CAPTURING)
         return; /* late: it is LOST already, and will be removed */
     if (ev->ok)
@@ -452,6 +453,7 @@ static void on_published(struct hold *h, const struct hold_event *ev)
     struct hold_member *m = &h->members[ev->index];
     if (h->doer == HOLD_DOER_BUSY)
         h->doer = HOLD_DOER_IDLE;
+    m->named = ev->ok;
     if (m->sm.state == HOLD_M_PUBLISHING)
         sm_move(&m->sm, ev->ok ? HOLD_M_KEPT : HOLD_M_LOST);
 }
@@ -544,6 +546,7 @@ static void next_chore(struct hold *h, struct hold_acts *out)
         struct hold_member *m = &h->members[i];
         if (m->sm.state == HOLD_M_VERIFIED) {
             sm_move(&m->sm, HOLD_M_PUBLISHING);
+            m->named = true;
             ask_doer(h, out, HOLD_DO_PUBLISH, i);
             return;
         }

@@ -108,6 +108,7 @@ struct hold_member {
     struct sm sm; /* enum hold_member_state */
     bool wanted;  /* named by the COMMIT */
     bool exists;  /* there is or may be something that REMOVE must remove */
+    bool named;   /* it may have its final name: REMOVE takes that too */
     bool leaked;  /* REMOVE failed: only LIST and DROP know of it */
     bool late;    /* it was finished or under way when its epoch broke */
     int64_t captured_at_ns;
@@ -152,7 +153,7 @@ enum hold_event_kind {
     HOLD_EV_FREEZE,    /* request: hold_ms, freeze_timeout_ms */
     HOLD_EV_FROZEN,    /* doer: index = domain, ok; ok: at_ns, epoch; not ok: undo */
     HOLD_EV_COMMIT,    /* request: digest, wants, n_wants */
-    HOLD_EV_CAPTURED,  /* doer: index = member, ok, at_ns */
+    HOLD_EV_CAPTURED,  /* doer: index = member, ok, at_ns; not ok: undo */
     HOLD_EV_RECHECKED, /* doer: index = domain, ok = still frozen, and by us alone */
     HOLD_EV_THAWED,    /* keeper: index = domain, ok; ok: at_ns, was_frozen */
     HOLD_EV_PUBLISHED, /* doer: index = member, ok */
@@ -169,14 +170,14 @@ struct hold_event {
     int64_t now_ms;
     unsigned index;
     bool ok;
-    bool undo;                 /* FROZEN, not ok: something may be frozen all the same */
-    bool was_frozen;           /* THAWED: false when it had been thawed by others */
-    int64_t at_ns;             /* when it happened, CLOCK_BOOTTIME */
-    struct epoch epoch;        /* FROZEN: 128 random bits drawn after it was frozen */
-    const bool *member_ok;     /* ARMED: n_members of them; borrowed for the step */
-    int64_t hold_ms;           /* FREEZE: at most so long frozen */
-    int64_t freeze_timeout_ms; /* FREEZE: to have all frozen */
-    struct digest digest;      /* COMMIT */
+    bool undo;                     /* not ok: something was frozen or made all the same */
+    bool was_frozen;               /* THAWED: false when it had been thawed by others */
+    int64_t at_ns;                 /* when it happened, CLOCK_BOOTTIME */
+    struct epoch epoch;            /* FROZEN: 128 random bits drawn after it was frozen */
+    const bool *member_ok;         /* ARMED: n_members of them; borrowed for the step */
+    int64_t hold_ms;               /* FREEZE: at most so long frozen */
+    int64_t freeze_timeout_ms;     /* FREEZE: to have all frozen */
+    struct digest digest;          /* COMMIT */
     const struct hold_want *wants; /* COMMIT; borrowed for the step */
     unsigned n_wants;
 };
@@ -188,7 +189,8 @@ enum hold_act_kind {
     HOLD_DO_CAPTURE, /* index = member, under a provisional name */
     HOLD_DO_RECHECK, /* index = domain */
     HOLD_DO_PUBLISH, /* index = member: give the capture its final name */
-    HOLD_DO_REMOVE,  /* index = member: by either name; nothing there is a success */
+    HOLD_DO_REMOVE,  /* index = member: what has its provisional name and, if `named`, its
+ final one; nothing there is a success */
     HOLD_KILL_DOER,  /* its work is worthless; feed DOER_DIED when it is gone */
     /* For the keeper. */
     HOLD_THAW,   /* index = domain; feed THAWED */

@@ -152,6 +152,9 @@ static struct err *check_path(const char *text)
 {
     if (text[0] != '/')
         return err_new(ERR_INVALID, "'%s' is a relative path; begin it with '/'", text);
+    for (const char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 127)
+            return err_new(ERR_INVALID, "a path with control characters is not accepted");
     if (strcmp(text, "/") == 0)
         return NULL;
     for (const char *p = text; *p;) {

@@ -1,0 +1,81 @@
+/* Capture btrfs: a read-only snapshot of a subvolume. Atomic, and cheap whatever its
+ * size. The folder of captures lies on the same filesystem, usually in the subvolume. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/btrfs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "agent/guardian/capture.h"
+#include "agent/guardian/place.h"
+#include "common/base/mem.h"
+
+#define SUBVOLUME_INO 256 /* of the root of every subvolume */
+
+static void fd_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+
+static struct err *btrfs_check(const struct config_partition *p, int64_t *cost_ms)
+{
+    *cost_ms = 10;
+    struct place source, target;
+    TRY(place_of(p->path, &source));
+    if (!source.btrfs || source.ino != SUBVOLUME_INO)
+        return err_new(
+            ERR_INVALID,
+            "'%s' is not a btrfs subvolume, so it has no snapshots; make it one "
+            "(btrfs subvolume create) or choose capture reflink or copy",
+            p->path);
+    TRY(capture_make_dir(p));
+    TRY(place_of(p->capture.dir, &target));
+    if (!place_same_superblock(&source, &target))
+        return err_new(
+            ERR_INVALID,
+            "capture dir '%s' is not on the btrfs filesystem of '%s'; choose a "
+            "folder on it, or leave 'dir' out",
+            p->capture.dir, p->path);
+    return NULL;
+}
+
+static struct err *btrfs_take(const struct config_partition *p, const char *name)
+{
+    struct btrfs_ioctl_vol_args_v2 args = {.flags = BTRFS_SUBVOL_RDONLY};
+    if (strlen(name) > BTRFS_SUBVOL_NAME_MAX)
+        return err_new(ERR_INVALID, "capture name '%s' is too long for btrfs", name);
+    CLEANUP(fd_close) int source = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(fd_close) int dir = open(p->capture.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (source < 0 || dir < 0)
+        return err_os(errno, "open '%s'", source < 0 ? p->path : p->capture.dir);
+    args.fd = source;
+    strcpy(args.name, name);
+    if (ioctl(dir, BTRFS_IOC_SNAP_CREATE_V2, &args) != 0)
+        return err_os(errno, "snapshot '%s' as '%s/%s'", p->path, p->capture.dir, name);
+    return NULL;
+}
+
+static struct err *btrfs_remove(const struct config_partition *p, const char *name)
+{
+    struct btrfs_ioctl_vol_args args = {0};
+    if (strlen(name) > BTRFS_PATH_NAME_MAX)
+        return err_new(ERR_INVALID, "capture name '%s' is too long for btrfs", name);
+    CLEANUP(fd_close) int dir = open(p->capture.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 && errno == ENOENT)
+        return NULL;
+    if (dir < 0)
+        return err_os(errno, "open '%s'", p->capture.dir);
+    strcpy(args.name, name);
+    if (ioctl(dir, BTRFS_IOC_SNAP_DESTROY, &args) != 0 && errno != ENOENT)
+        return err_os(errno, "remove snapshot '%s/%s'", p->capture.dir, name);
+    return NULL;
+}
+
+const struct capture_ops capture_btrfs = {
+    .name = "btrfs",
+    .check = btrfs_check,
+    .take = btrfs_take,
+    .remove = btrfs_remove,
+};

@@ -1,0 +1,31 @@
+/* Running the operator's hook commands: own process group, nothing on stdin, no shell.
+ * The doer runs them and waits; the keeper starts a thaw and goes on. */
+#ifndef AGENT_GUARDIAN_COMMAND_H
+#define AGENT_GUARDIAN_COMMAND_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/shell/config.h"
+#include "common/base/attr.h"
+#include "common/base/err.h"
+
+#define COMMAND_OUTPUT_BYTES 512 /* of its output, kept for the error */
+
+/* Ready for execve(2): made before anything is frozen, so that starting it allocates
+ * nothing. Borrows the strings. */
+struct command {
+    char *argv[CONFIG_MAX_ARGS + 1];
+};
+
+void command_init(struct command *c, char **argv, size_t n);
+
+/* Starts it with `output` (or the null device, -1) as its stdout and stderr. Returns its
+ * pid, which is also its process group, or -1 with errno. Allocates nothing. */
+pid_t command_start(const struct command *c, int output);
+
+/* Runs it to its end. TIMEOUT when the clock wins: the whole group is killed first. IO
+ * with the end of its output when it does not exit with 0. */
+struct err *command_run(const struct command *c, int64_t timeout_ms) MUST_USE;
+
+#endif

@@ -1,0 +1,106 @@
+#include "agent/guardian/prepare.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "agent/guardian/capture.h"
+#include "agent/guardian/clock.h"
+#include "agent/guardian/nested.h"
+#include "agent/guardian/place.h"
+#include "agent/guardian/writers.h"
+#include "common/base/mem.h"
+
+static void fd_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+
+struct err *prepare_domain(struct prepare *p, unsigned i)
+{
+    for (unsigned k = 0; k < p->n_members; k++)
+        if (p->domain_of[k] == i)
+            return quiesce_open(&p->domains[i], p->config, p->members[k]);
+    return err_new(ERR_INVALID, "a domain without members");
+}
+
+/* A frozen agent could not answer, and its guardian would wait for it. */
+static struct err *check_agent(const struct prepare *p, const struct config_partition *m)
+{
+    AUTO(str) char *cgroup = place_cgroup_of(p->agent_pid);
+    const char *target = place_domain_cgroup(p->config, m);
+    if (cgroup && config_path_within(cgroup, target))
+        return err_new(
+            ERR_INVALID,
+            "cgroup '%s' contains the agent itself (process %d); name a cgroup "
+            "that holds the writers only",
+            target, (int)p->agent_pid);
+    return NULL;
+}
+
+/* A capture that writes to what this very set freezes blocks until the hold expires. */
+static struct err *check_target(const struct prepare *p, const struct config_partition *m)
+{
+    struct place target, frozen;
+    TRY(place_of(m->capture.dir, &target));
+    for (unsigned i = 0; i < p->n_members; i++) {
+        const struct config_partition *other = p->members[i];
+        if (other->quiesce.method != CONFIG_FSFREEZE)
+            continue;
+        AUTO(err) struct err *gone = place_of(other->path, &frozen);
+        if (!gone && place_same_superblock(&target, &frozen))
+            return err_new(ERR_INVALID,
+                           "capture dir '%s' lies on the filesystem that the set freezes "
+                           "for partition '%s' ('%s'); choose a dir on another one",
+                           m->capture.dir, other->name, other->path);
+    }
+    return NULL;
+}
+
+/* The first flush takes away what piled up; the second shows what a freeze would wait
+ * for. */
+static struct err *flush_twice(const char *path, int64_t *second_ms)
+{
+    CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_os(errno, "open '%s'", path);
+    if (syncfs(fd) != 0)
+        return err_os(errno, "flush '%s'", path);
+    int64_t from_ns = clock_ns();
+    if (syncfs(fd) != 0)
+        return err_os(errno, "flush '%s'", path);
+    *second_ms = (clock_ns() - from_ns) / 1000000;
+    return NULL;
+}
+
+static struct err *check_pause(const struct prepare *p, int64_t pause_ms)
+{
+    if (p->hold_ms == 0 || pause_ms <= p->hold_ms / 2)
+        return NULL;
+    return err_new(
+        ERR_CONFLICT,
+        "the pause is expected to take %lld ms, more than half of the hold "
+        "limit (%lld ms); raise hold_limit, choose capture btrfs or reflink, or "
+        "wait until the disk is less busy",
+        (long long)pause_ms, (long long)p->hold_ms);
+}
+
+struct err *prepare_member(struct prepare *p, unsigned i, int64_t *pause_ms)
+{
+    const struct config_partition *m = p->members[i];
+    struct place at;
+    TRY(place_of(m->path, &at));
+    TRY(nested_check(m));
+    TRY(nested_check_served(m));
+    if (m->quiesce.method == CONFIG_CGROUP) {
+        TRY(check_agent(p, m));
+        TRY(writers_check(m, place_domain_cgroup(p->config, m)));
+    }
+    int64_t flush_ms = 0, cost_ms = 0;
+    TRY(capture_of(m->capture.method)->check(m, &cost_ms));
+    TRY(check_target(p, m));
+    TRY(flush_twice(m->path, &flush_ms));
+    *pause_ms = flush_ms + cost_ms;
+    return check_pause(p, *pause_ms);
+}

@@ -1,0 +1,32 @@
+/* Everything that can be found out before writers are paused (PROTOCOL.md 1.3), so that
+ * nothing needs to be found out while they are. Doer only; takes as long as it takes. */
+#ifndef AGENT_GUARDIAN_PREPARE_H
+#define AGENT_GUARDIAN_PREPARE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/guardian/quiesce.h"
+#include "agent/shell/config.h"
+#include "common/base/attr.h"
+#include "common/base/err.h"
+
+/* What is being prepared: members of one set and the domains they belong to. */
+struct prepare {
+    const struct config *config;
+    const struct config_partition *members[HOLD_MAX_MEMBERS];
+    uint16_t domain_of[HOLD_MAX_MEMBERS];
+    unsigned n_members, n_domains;
+    struct quiesce *domains; /* n_domains, zeroed; opened here, the caller closes them */
+    pid_t agent_pid;
+    int64_t hold_ms; /* 0: the predicted pause is not judged */
+};
+
+/* Opens domain `i`. */
+struct err *prepare_domain(struct prepare *p, unsigned i) MUST_USE;
+/* Checks member `i`, whose domain is open, and flushes its filesystem twice: *pause_ms is
+ * the second time's length and what its capture is expected to take. The error says why
+ * it cannot take part, and what to choose instead. */
+struct err *prepare_member(struct prepare *p, unsigned i, int64_t *pause_ms) MUST_USE;
+
+#endif
