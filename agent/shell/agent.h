@@ -66,10 +66,11 @@ struct agent {
     struct node_id node;
 
     struct sessions sessions;
-    struct guard *guard;      /* the lifeline: what it armed is thawed when it ends */
-    struct guard *guard_side; /* for undoing and dropping, which must not wait behind a freeze */
+    struct guard *guard; /* the lifeline: what it armed is thawed when it ends */
+    struct guard
+        *guard_side; /* for undoing and dropping, which must not wait behind a freeze */
     struct pool *guard_pool, *guard_side_pool; /* one thread each: the connection's */
-    struct pool *journal_pool; /* one thread: journal writes in order */
+    struct pool *journal_pool;                 /* one thread: journal writes in order */
     struct pool *work_pool;
     struct pending *pending;
     uint64_t next_call;

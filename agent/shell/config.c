@@ -24,6 +24,19 @@ static struct err *check_address(const char *text)
     return NULL;
 }
 
+static struct err *check_restore_dir(const char *text)
+{
+    size_t n = strlen(text);
+    if (text[0] != '/' || n == 1 || text[n - 1] == '/' || strstr(text, "/.") ||
+        strstr(text, "//"))
+        return err_new(
+            ERR_INVALID,
+            "'%s' is not a plain absolute path below /: name a directory of its "
+            "own, for example /var/restore",
+            text);
+    return NULL;
+}
+
 static struct err *check_exclude(const char *text)
 {
     size_t n = strlen(text);
@@ -119,6 +132,7 @@ static const struct schema_field config_fields[] = {
     {"cluster", SCHEMA_NAME, AT(config, cluster), .required = true},
     {"node", SCHEMA_NAME, AT(config, node), .required = true},
     {"listen", SCHEMA_STR, AT(config, listen), .required = true, .check = check_address},
+    {"advertise", SCHEMA_STR, AT(config, advertise), .check = check_address},
     {"http_listen", SCHEMA_STR, AT(config, http_listen), .check = check_address},
     {"coordinators", SCHEMA_STRS, AT(config, coordinators), COUNT(config, n_coordinators),
      .required = true, .min = 1, .max = 16, .check = check_address},
@@ -128,6 +142,8 @@ static const struct schema_field config_fields[] = {
     {"labels", SCHEMA_PAIRS, AT(config, labels), COUNT(config, n_labels), .max = 64},
     {"state_dir", SCHEMA_PATH, AT(config, state_dir),
      .fallback = "/var/lib/stillpoint/agent"},
+    {"restore_dirs", SCHEMA_STRS, AT(config, restore_dirs), COUNT(config, n_restore_dirs),
+     .max = 64, .check = check_restore_dir},
     {"partitions", SCHEMA_OBJECTS, AT(config, partitions), COUNT(config, n_partitions),
      .max = CONFIG_MAX_PARTITIONS, .schema = &partition_schema},
     {"repositories", SCHEMA_OBJECTS, AT(config, repositories),

@@ -54,6 +54,7 @@ struct config_repository {
 struct config {
     char *cluster, *node;
     char *listen;        /* host:port of the agent's services */
+    char *advertise;     /* host:port that coordinators dial, if not `listen`; or NULL */
     char *http_listen;   /* host:port of metrics and health, or NULL */
     char **coordinators; /* host:port each */
     size_t n_coordinators;
@@ -64,6 +65,8 @@ struct config {
     struct schema_pair *labels;
     size_t n_labels;
     char *state_dir;
+    char **restore_dirs; /* below these a coordinator may have parts restored (I10) */
+    size_t n_restore_dirs;
     struct config_partition *partitions;
     size_t n_partitions;
     struct config_repository *repositories;

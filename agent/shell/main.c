@@ -18,7 +18,8 @@ enum { STOP_GRACE_MS = 3000, HELLO_MS = 30000 };
 static const char usage[] =
     "Usage: stillpoint-agent [--config FILE] [--check] [--verbose]\n"
     "\n"
-    "Freezes and captures this node's partitions when a coordinator asks, and uploads them.\n"
+    "Freezes and captures this node's partitions when a coordinator asks, and uploads "
+    "them.\n"
     "\n"
     "  --config FILE  default " CONFIG_DEFAULT_PATH "\n"
     "  --check        read the configuration, say whether it is right, and exit\n"
@@ -92,8 +93,8 @@ static struct err *open_places(struct agent *a)
     TRY(file_mkdirs(a->work_dir, 0700));
     TRY(read_boot_id(a->boot_id));
     TRY_CTX(load_journal(a), "'%s'", a->journal_path);
-    /* The guardian thaws what an earlier life left frozen before it says hello, so an agent
-     * that is ready has nothing frozen behind it. */
+    /* The guardian thaws what an earlier life left frozen before it says hello, so an
+     * agent that is ready has nothing frozen behind it. */
     return guard_open(a->conf->guardian_socket, HELLO_MS, &a->guard);
 }
 
@@ -104,8 +105,9 @@ static struct err *serve(struct agent *a)
                        &(struct rpc_client_conf){.cluster = a->conf->cluster, .tls = tls},
                        &a->client));
     TRY(rpc_server_new(a->loop,
-                       &(struct rpc_server_conf){
-                           .listen = a->conf->listen, .cluster = a->conf->cluster, .tls = tls},
+                       &(struct rpc_server_conf){.listen = a->conf->listen,
+                                                 .cluster = a->conf->cluster,
+                                                 .tls = tls},
                        &a->server));
     TRY(service_add(a));
     TRY_CTX(rpc_server_start(a->server), "listen on '%s'", a->conf->listen);
@@ -170,12 +172,10 @@ static struct err *run(const char *path, bool check_only)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"check", no_argument, NULL, 'k'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
+        {"verbose", no_argument, NULL, 'v'},      {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     const char *path = CONFIG_DEFAULT_PATH;
     bool check_only = false;
     int opt;

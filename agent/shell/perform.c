@@ -12,9 +12,9 @@
 #include "common/wire/wire.h"
 
 enum {
-    PERFORM_RETRY_MS = 500,      /* a journal write or an undo that failed is tried again */
-    PERFORM_ARM_MS = 3600000,    /* prepare_timeout is the coordinator's business */
-    PERFORM_SLACK_MS = 5000,     /* beyond what the guardian itself allows a request */
+    PERFORM_RETRY_MS = 500,   /* a journal write or an undo that failed is tried again */
+    PERFORM_ARM_MS = 3600000, /* prepare_timeout is the coordinator's business */
+    PERFORM_SLACK_MS = 5000,  /* beyond what the guardian itself allows a request */
     PERFORM_UNDO_MS = 60000,
 };
 
@@ -172,8 +172,8 @@ static struct err *first_failure(const struct guard_job *j)
                            it->text);
     }
     if (j->reply->n != j->n)
-        return err_new(ERR_CORRUPT, "the guardian answered %u of %zu partitions", j->reply->n,
-                       j->n);
+        return err_new(ERR_CORRUPT, "the guardian answered %u of %zu partitions",
+                       j->reply->n, j->n);
     return NULL;
 }
 
@@ -297,7 +297,8 @@ static const struct domain_epoch *epoch_of(const struct session *s,
     return NULL;
 }
 
-static void ask_guard(struct agent *a, enum session_act_kind what, const struct session *s)
+static void ask_guard(struct agent *a, enum session_act_kind what,
+                      const struct session *s)
 {
     struct guard_job *j = mem_zalloc(sizeof *j);
     j->agent = a;
@@ -331,8 +332,9 @@ static Stillpoint__V1__SessionState view_of(const struct session *s)
         return STILLPOINT__V1__SESSION_STATE__SESSION_CAPTURED;
     if (s->sm.state == SESSION_ABORTING || s->sm.state == SESSION_ABORTED)
         return STILLPOINT__V1__SESSION_STATE__SESSION_ABORTED;
-    return s->sm.state >= SESSION_FROZEN ? STILLPOINT__V1__SESSION_STATE__SESSION_FROZEN
-                                         : STILLPOINT__V1__SESSION_STATE__SESSION_PREPARED;
+    return s->sm.state >= SESSION_FROZEN
+               ? STILLPOINT__V1__SESSION_STATE__SESSION_FROZEN
+               : STILLPOINT__V1__SESSION_STATE__SESSION_PREPARED;
 }
 
 static ProtobufCMessage *prepared(const struct session *s)

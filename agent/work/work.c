@@ -309,12 +309,6 @@ static struct err *seal(struct work *w)
 
 /* ---- restore ---- */
 
-static bool is_within(const char *path, const char *top)
-{
-    size_t n = strlen(top);
-    return strncmp(path, top, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
 /* I10: a restore goes below a directory that the node's own file names. */
 static struct err *check_target(const struct work *w)
 {
@@ -323,7 +317,7 @@ static struct err *check_target(const struct work *w)
         return err_new(ERR_INVALID, "target '%.200s' is not a plain absolute path",
                        target);
     for (size_t i = 0; i < w->conf->n_restore_dirs; i++)
-        if (is_within(target, w->conf->restore_dirs[i]))
+        if (config_path_within(target, w->conf->restore_dirs[i]))
             return NULL;
     return err_new(
         ERR_DENIED,
