@@ -1,10 +1,10 @@
 /* stillpoint: the command line. */
+#include "coordinator/ctl/cmd_cluster.h"
 #include "coordinator/ctl/cmd_repo.h"
 #include "coordinator/ctl/command.h"
 
 static const struct ctl_command *const ctl_tables[] = {
-    ctl_repo_commands,
-    NULL,
+    ctl_cluster_commands, ctl_group_commands, ctl_set_commands, ctl_repo_commands, NULL,
 };
 
 int main(int argc, char **argv)
