@@ -113,7 +113,8 @@ static int run_backup(struct ctl *c, struct repo_access *a, struct backup_opts *
     AUTO_SNAPSHOT struct snapshot parent = {0};
     bool found = false;
     if (!ctl_has(c, "force")) {
-        struct err *e = backup_find_parent(a->repo, opts, &parent, &found);
+        struct err *e =
+            backup_find_parent(a->repo, opts, opts->tags, opts->tags_n, &parent, &found);
         if (e)
             return ctl_fail(c, e, CTL_FAILED);
     }

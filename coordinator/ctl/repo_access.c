@@ -12,8 +12,8 @@ struct err *repo_access_password(const struct ctl *c, struct buf *out)
     const char *path = ctl_value(c, "password-file");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return err_wrap(err_new(ERR_INVALID, "cannot read it"), "password file '%s'",
-                        path);
+        /* Of kind INVALID: a missing password file is no missing repository. */
+        return err_make(ERR_INVALID, errno, ERR_WHERE, "open password file '%s'", path);
     char *room = buf_room(out, PASSWORD_MAX + 1);
     ssize_t n = 0;
     size_t len = 0;

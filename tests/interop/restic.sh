@@ -183,6 +183,22 @@ else
     check restic-restores-a-raw-link same_tree raw "raw-restic$work/raw"
 fi
 
+# An interrupted backup ends in order: its status, no snapshot, no lock.
+interrupt() {
+    local before pid
+    before=$(find ours/snapshots -type f | wc -l)
+    truncate -s 20G huge/file
+    "$stillpoint" repo backup --repo ours --password-file pw huge &
+    pid=$!
+    # The lock's appearance is the sign that it runs; a backup that ends early ends the wait.
+    until [[ -n $(find ours/locks -type f) ]] || ! kill -0 "$pid"; do :; done
+    kill -INT "$pid"
+    exits 130 wait "$pid" || return 1
+    [[ $(find ours/snapshots ours/locks -type f | wc -l) == "$before" ]]
+}
+mkdir huge
+check interrupted-backup-ends-in-order interrupt
+
 # What must fail, and how.
 wrong() {
     "$stillpoint" repo snapshots --repo ours --password-file wrong-pw
@@ -190,6 +206,7 @@ wrong() {
 check wrong-password-exits-12 exits 12 wrong
 check no-repository-exits-10 exits 10 sp snapshots nowhere
 check unknown-verb-exits-2 exits 2 "$stillpoint" repo bakcup
+check unknown-verb-is-guessed grep -q "did you mean 'backup'" last.log
 check missing-option-exits-2 exits 2 "$stillpoint" repo backup src
 "$restic" --no-cache -r ours -p pw unlock >/dev/null 2>&1
 size=$(stat -c %s "$pack")
