@@ -25,6 +25,7 @@ const struct ctl_option cmd_repo_backup_options[] = {
 };
 const struct ctl_option cmd_repo_restore_options[] = {
     REPO_OPTIONS,
+    NO_LOCK_OPTION,
     {"target", "DIR", "directory to write to; made when missing", 0},
     {"strip", "PATH", "directory of the snapshot that becomes the target itself", 0},
     {"include", "PATH", "only this path of the snapshot (repeatable)", 'i'},

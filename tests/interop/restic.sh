@@ -14,7 +14,7 @@ treelist=$build/tests/tools/treelist
 export TZ=UTC LC_ALL=C.UTF-8
 passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
-trap 'cd / && rm -rf "$work"' EXIT
+trap 'cd / && { mountpoint -q "$work/frozen" && umount "$work/frozen"; rm -rf "$work"; }' EXIT
 cd "$work" || exit 1
 
 # check NAME COMMAND…: passes when the command succeeds; its output is shown when it fails.
@@ -182,6 +182,19 @@ if [[ $("$restic" version) =~ ^restic\ 0\.([0-9]+) ]] && ((BASH_REMATCH[1] < 16)
 else
     check restic-restores-a-raw-link same_tree raw "raw-restic$work/raw"
 fi
+
+# restic drops white space around a password; so must we.
+printf ' secret \n' >spaced-pw
+check passwords-are-trimmed "$stillpoint" repo snapshots --repo theirs --password-file spaced-pw
+# A repository on a read-only mount.
+read_only() {
+    mkdir -p frozen && mount --bind ours frozen && mount -o remount,bind,ro frozen || return 1
+    exits 1 sp check frozen && exits 0 sp check frozen --no-lock
+    local status=$?
+    umount frozen
+    return "$status"
+}
+check read-only-repository-is-read-without-lock read_only
 
 # An interrupted backup ends in order: its status, no snapshot, no lock.
 interrupt() {
