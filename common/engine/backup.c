@@ -343,26 +343,34 @@ struct err *backup_run(struct repo *r, const struct backup_opts *opts,
     return store_snapshot(io, opts, &out->tree, &out->summary, &out->snapshot);
 }
 
+static bool is_parent(const struct snapshot *s, const struct backup_opts *opts,
+                      const char *const *tags, size_t tags_n)
+{
+    if (s->time.sec > opts->time.sec || strcmp(s->hostname, opts->hostname) != 0 ||
+        s->paths.n != 1 || strcmp(s->paths.items[0], opts->path) != 0)
+        return false;
+    for (size_t i = 0; i < tags_n; i++)
+        if (!strings_has(&s->tags, tags[i]))
+            return false;
+    return true;
+}
+
 struct err *backup_find_parent(struct repo *r, const struct backup_opts *opts,
+                               const char *const *tags, size_t tags_n,
                                struct snapshot *out, bool *found)
 {
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    struct snapshot want = {0};
     struct snapshot *list = NULL;
     size_t n = 0;
     *found = false;
     TRY(repo_snapshots(io, &list, &n));
-    fill_snapshot(opts, &want.tree, NULL, &want);
     for (size_t i = n; i > 0 && !*found; i--) {
-        struct snapshot *s = &list[i - 1];
-        if (s->time.sec > opts->time.sec || strcmp(s->hostname, want.hostname) != 0 ||
-            !strings_same(&s->paths, &want.paths) || !strings_same(&s->tags, &want.tags))
+        *found = is_parent(&list[i - 1], opts, tags, tags_n);
+        if (!*found)
             continue;
-        *out = *s;
-        *s = (struct snapshot){0};
-        *found = true;
+        *out = list[i - 1];
+        list[i - 1] = (struct snapshot){0};
     }
-    snapshot_fini(&want);
     repo_free_snapshots(list, n);
     return NULL;
 }

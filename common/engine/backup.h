@@ -71,9 +71,11 @@ void backup_result_fini(struct backup_result *r);
 struct err *backup_run(struct repo *r, const struct backup_opts *opts,
                        struct backup_result *out) MUST_USE;
 
-/* The newest snapshot of the same host, paths and tags, not newer than `time`; false if
- * there is none. Tags compared: only those that begin with `tag_prefix` when not NULL. */
+/* The newest snapshot of opts' host and path, not newer than opts->time, that has all of
+ * `tags` (say "partition=a"; the tags of opts do not count); *found is false if there is
+ * none. *out is for snapshot_fini. */
 struct err *backup_find_parent(struct repo *r, const struct backup_opts *opts,
+                               const char *const *tags, size_t tags_n,
                                struct snapshot *out, bool *found) MUST_USE;
 
 /* One in-memory file of a small snapshot. */

@@ -94,5 +94,11 @@ struct err *meta_apply_at(int dir_fd, const char *name, const struct node *nd)
     AUTO_FD int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open");
+    struct stat st;
+    if (fstat(fd, &st))
+        return err_os(errno, "look at");
+    /* Somebody else put another thing in its place: its owner is not ours to change. */
+    if (node_type_of(st.st_mode) != nd->type)
+        return err_new(ERR_CONFLICT, "it was replaced while being restored");
     return apply(fd, nd);
 }

@@ -27,17 +27,6 @@ bool strings_has(const struct strings *s, const char *text)
     return false;
 }
 
-bool strings_same(const struct strings *a, const struct strings *b)
-{
-    for (size_t i = 0; i < a->n; i++)
-        if (!strings_has(b, a->items[i]))
-            return false;
-    for (size_t i = 0; i < b->n; i++)
-        if (!strings_has(a, b->items[i]))
-            return false;
-    return true;
-}
-
 void snapshot_fini(struct snapshot *s)
 {
     strings_fini(&s->paths);

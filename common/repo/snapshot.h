@@ -21,8 +21,6 @@ struct strings {
 void strings_add(struct strings *s, const char *text);
 void strings_fini(struct strings *s);
 bool strings_has(const struct strings *s, const char *text);
-/* The same strings, in any order. */
-bool strings_same(const struct strings *a, const struct strings *b);
 
 /* Counts that restic shows; `valid` when the file has them. */
 struct snapshot_summary {

@@ -43,7 +43,7 @@ static struct err *sync_dir(int fd, const char *what)
 static struct err *open_parent(struct local *l, const char *name, bool make,
                                const char **base, int *dir_fd)
 {
-    AUTO_FD int fd = dup(l->root_fd);
+    AUTO_FD int fd = fcntl(l->root_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return err_os(errno, "open directory of '%s'", name);
     const char *slash;
@@ -86,7 +86,8 @@ static struct err *write_all(int fd, const char *data, size_t n)
  * a full disk into an early error. */
 static struct err *write_temp(int fd, const void *data, size_t n)
 {
-    if (n && fallocate(fd, 0, 0, (off_t)n) && errno != EOPNOTSUPP && errno != EINTR)
+    if (n && fallocate(fd, 0, 0, (off_t)n) && errno != EOPNOTSUPP && errno != ENOSYS &&
+        errno != EINTR)
         return err_os(errno, "reserve space");
     TRY(write_all(fd, data, n));
     if (fchmod(fd, 0400))

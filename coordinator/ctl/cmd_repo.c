@@ -9,22 +9,22 @@
 #include "common/base/mem.h"
 #include "common/engine/check.h"
 #include "common/engine/find.h"
+#include "common/repo/password.h"
 #include "coordinator/ctl/repo_access.h"
 
 static int run_init(struct ctl *c)
 {
     AUTO(store) struct store *store = NULL;
-    AUTO_BUF struct buf password = {0};
+    AUTO_PASSWORD struct buf password = {0};
     if (!ctl_has(c, "repo"))
         return ctl_missing(c, "repo");
     if (!ctl_has(c, "password-file"))
         return ctl_missing(c, "password-file");
-    struct err *e = repo_access_password(c, &password);
+    struct err *e = password_read(ctl_value(c, "password-file"), &password);
     if (!e)
         e = store_open(ctl_value(c, "repo"), STORE_CREATE | STORE_RECLAIM, &store);
     if (!e)
         e = repo_init(store, password.data, password.len, &repo_default_cost);
-    repo_access_wipe(&password);
     if (e)
         return ctl_fail(c, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
     if (c->json)
@@ -206,6 +206,7 @@ static const struct ctl_option ls_options[] = {
 };
 static const struct ctl_option check_options[] = {
     REPO_OPTIONS,
+    NO_LOCK_OPTION,
     {"read-data", NULL, "read every pack and check every byte", 0},
     {0},
 };

@@ -25,6 +25,7 @@ const struct ctl_option cmd_repo_backup_options[] = {
 };
 const struct ctl_option cmd_repo_restore_options[] = {
     REPO_OPTIONS,
+    NO_LOCK_OPTION,
     {"target", "DIR", "directory to write to; made when missing", 0},
     {"strip", "PATH", "directory of the snapshot that becomes the target itself", 0},
     {"include", "PATH", "only this path of the snapshot (repeatable)", 'i'},
@@ -113,7 +114,8 @@ static int run_backup(struct ctl *c, struct repo_access *a, struct backup_opts *
     AUTO_SNAPSHOT struct snapshot parent = {0};
     bool found = false;
     if (!ctl_has(c, "force")) {
-        struct err *e = backup_find_parent(a->repo, opts, &parent, &found);
+        struct err *e =
+            backup_find_parent(a->repo, opts, opts->tags, opts->tags_n, &parent, &found);
         if (e)
             return ctl_fail(c, e, CTL_FAILED);
     }

@@ -12,6 +12,12 @@
         "password-file", "FILE", "file that holds the repository's password", 'p'        \
     }
 
+/* For commands that only read: works on a repository that cannot be written. */
+#define NO_LOCK_OPTION                                                                   \
+    {                                                                                    \
+        "no-lock", NULL, "take no lock, for a repository that is read-only", 0           \
+    }
+
 /* An opened repository; repo_access_close frees what is there. */
 struct repo_access {
     struct repo *repo;
@@ -19,14 +25,11 @@ struct repo_access {
     struct repo_lock *lock;
 };
 
-/* Opens it, loads the index if asked, takes a shared lock if asked. Returns CTL_OK, or
+/* Opens it, loads the index if asked, takes a shared lock if asked (and --no-lock
+ * is not given). Returns CTL_OK, or
  * the exit status after saying why. */
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out);
 void repo_access_close(struct repo_access *a);
 #define AUTO_ACCESS CLEANUP(repo_access_close)
-
-/* Reads the password; a trailing newline does not count. */
-struct err *repo_access_password(const struct ctl *c, struct buf *out) MUST_USE;
-void repo_access_wipe(struct buf *password);
 
 #endif

@@ -14,7 +14,7 @@ treelist=$build/tests/tools/treelist
 export TZ=UTC LC_ALL=C.UTF-8
 passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
-trap 'cd / && rm -rf "$work"' EXIT
+trap 'cd / && { mountpoint -q "$work/frozen" && umount "$work/frozen"; rm -rf "$work"; }' EXIT
 cd "$work" || exit 1
 
 # check NAME COMMAND…: passes when the command succeeds; its output is shown when it fails.
@@ -183,6 +183,35 @@ else
     check restic-restores-a-raw-link same_tree raw "raw-restic$work/raw"
 fi
 
+# restic drops white space around a password; so must we.
+printf ' secret \n' >spaced-pw
+check passwords-are-trimmed "$stillpoint" repo snapshots --repo theirs --password-file spaced-pw
+# A repository on a read-only mount.
+read_only() {
+    mkdir -p frozen && mount --bind ours frozen && mount -o remount,bind,ro frozen || return 1
+    exits 1 sp check frozen && exits 0 sp check frozen --no-lock
+    local status=$?
+    umount frozen
+    return "$status"
+}
+check read-only-repository-is-read-without-lock read_only
+
+# An interrupted backup ends in order: its status, no snapshot, no lock.
+interrupt() {
+    local before pid
+    before=$(find ours/snapshots -type f | wc -l)
+    truncate -s 20G huge/file
+    "$stillpoint" repo backup --repo ours --password-file pw huge &
+    pid=$!
+    # The lock's appearance is the sign that it runs; a backup that ends early ends the wait.
+    until [[ -n $(find ours/locks -type f) ]] || ! kill -0 "$pid"; do :; done
+    kill -INT "$pid"
+    exits 130 wait "$pid" || return 1
+    [[ $(find ours/snapshots ours/locks -type f | wc -l) == "$before" ]]
+}
+mkdir huge
+check interrupted-backup-ends-in-order interrupt
+
 # What must fail, and how.
 wrong() {
     "$stillpoint" repo snapshots --repo ours --password-file wrong-pw
@@ -190,6 +219,7 @@ wrong() {
 check wrong-password-exits-12 exits 12 wrong
 check no-repository-exits-10 exits 10 sp snapshots nowhere
 check unknown-verb-exits-2 exits 2 "$stillpoint" repo bakcup
+check unknown-verb-is-guessed grep -q "did you mean 'backup'" last.log
 check missing-option-exits-2 exits 2 "$stillpoint" repo backup src
 "$restic" --no-cache -r ours -p pw unlock >/dev/null 2>&1
 size=$(stat -c %s "$pack")

@@ -124,11 +124,13 @@ START_TEST(unchanged_files_are_taken_from_the_parent)
     AUTO_SNAPSHOT struct snapshot parent = {0};
     AUTO(repo) struct repo *r = temp_open(true);
     struct backup_opts o = opts_of();
-    ck_ok(backup_find_parent(r, &o, &parent, &found));
+    ck_ok(backup_find_parent(r, &o, NULL, 0, &parent, &found));
     ck_assert(!found);
     backup_ok(r, &o, &id, &res);
     struct digest tree = res.tree;
-    ck_ok(backup_find_parent(r, &o, &parent, &found));
+    ck_ok(backup_find_parent(r, &o, (const char *[]){"set=2"}, 1, &parent, &found));
+    ck_assert(!found);
+    ck_ok(backup_find_parent(r, &o, two_tags, 1, &parent, &found));
     ck_assert(found);
     o.parent = &parent;
     backup_ok(r, &o, &id, &res);
@@ -143,7 +145,7 @@ START_TEST(unchanged_files_are_taken_from_the_parent)
     ck_assert_uint_eq(res.summary.data_blobs, 1);
     o.hostname = "db2";
     AUTO_SNAPSHOT struct snapshot other = {0};
-    ck_ok(backup_find_parent(r, &o, &other, &found));
+    ck_ok(backup_find_parent(r, &o, NULL, 0, &other, &found));
     ck_assert(!found);
 }
 END_TEST

@@ -3,6 +3,7 @@
 #include "common/engine/restore.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/xattr.h>
 
 #include "common/base/mem.h"
@@ -297,6 +298,58 @@ START_TEST(paths_beyond_path_max_are_restored)
 }
 END_TEST
 
+static atomic_bool swapping;
+
+/* Exchanges the restored directory with a link out of the target, again and again. */
+static void *swap(void *arg)
+{
+    (void)arg;
+    char dir[256], away[256];
+    snprintf(dir, sizeof dir, "%s/out/dir", temp_dir);
+    snprintf(away, sizeof away, "%s/out/link", temp_dir);
+    while (atomic_load(&swapping))
+        renameat2(AT_FDCWD, dir, AT_FDCWD, away, RENAME_EXCHANGE);
+    return NULL;
+}
+
+START_TEST(swapping_a_directory_for_a_link_gains_nothing)
+{
+    enum { FILES = 400 };
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_TREE struct tree inner = {0};
+    AUTO_TREE struct tree outer = {0};
+    struct repo_saved saved;
+    struct digest sub, top;
+    pthread_t thread;
+    uint64_t problems;
+    for (int i = 0; i < FILES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "f%d", i);
+        add_text(io, add(&inner, i % 2 ? NODE_FILE : NODE_FIFO, name), "evil");
+        if (i % 2 == 0)
+            inner.nodes[i].content_n = 0;
+    }
+    tree_sort(&inner);
+    ck_ok(repo_save_tree(io, &inner, &sub, &saved));
+    struct node *dir = add(&outer, NODE_DIR, "dir");
+    dir->has_subtree = true;
+    dir->subtree = sub;
+    ck_ok(repo_save_tree(io, &outer, &top, &saved));
+    ck_ok(repo_flush(io));
+    ck_assert_int_eq(mkdir(temp_path("out"), 0700), 0);
+    ck_assert_int_eq(mkdir(temp_path("out/dir"), 0700), 0);
+    ck_assert_int_eq(symlink("../outside", temp_path("out/link")), 0);
+    atomic_store(&swapping, true);
+    ck_assert_int_eq(pthread_create(&thread, NULL, swap, NULL), 0);
+    for (int i = 0; i < 20; i++)
+        err_free(restore(r, &top, &problems));
+    atomic_store(&swapping, false);
+    pthread_join(thread, NULL);
+    check_canary();
+}
+END_TEST
+
 START_TEST(opening_beneath_refuses_links_and_climbing)
 {
     int fd = -1;
@@ -332,6 +385,7 @@ int main(void)
     tcase_add_test(tc, holes_come_back_as_holes);
     tcase_add_test(tc, includes_choose_and_missing_ones_are_told);
     tcase_add_test(tc, paths_beyond_path_max_are_restored);
+    tcase_add_test(tc, swapping_a_directory_for_a_link_gains_nothing);
     tcase_add_test(tc, opening_beneath_refuses_links_and_climbing);
     return suite_main("engine restore", tc);
 }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/hash.h"
 #include "common/base/hex.h"
 #include "common/base/mem.h"
 #include "common/repo/keyfile.h"
@@ -139,6 +140,15 @@ START_TEST(irreducible_polynomials_are_known)
 }
 END_TEST
 
+/* RFC 4231, test case 2. */
+START_TEST(hmac_is_the_rfcs)
+{
+    struct digest d;
+    hash_hmac("Jefe", 4, "what do ya want for nothing?", 28, &d);
+    check_hex(d.b, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("crypt");
@@ -149,6 +159,7 @@ int main(void)
     tcase_add_test(tc, ivs_differ);
     tcase_add_test(tc, a_key_file_opens_with_its_password_only);
     tcase_add_test(tc, absurd_scrypt_costs_are_refused);
+    tcase_add_test(tc, hmac_is_the_rfcs);
     tcase_add_test(tc, irreducible_polynomials_are_known);
     return suite_main("repo crypt", tc);
 }

@@ -159,7 +159,8 @@ START_TEST(a_snapshot_round_trips)
     ck_assert_uint_eq(back.time.nsec, 500);
     ck_assert(digest_equal(&s.tree, &back.tree));
     ck_assert_str_eq(back.paths.items[0], "/data/\xc3\xa9");
-    ck_assert(strings_same(&s.tags, &back.tags));
+    ck_assert_uint_eq(back.tags.n, 1);
+    ck_assert(strings_has(&back.tags, "set=x"));
     ck_assert_str_eq(back.hostname, "db1");
     ck_assert_uint_eq(back.uid, 7);
     ck_assert_uint_eq(back.summary.data_added, 123456789012);

@@ -1,0 +1,266 @@
+/* The n-th call to the store fails, for every n: a backup then either says so or is
+ * whole, and the next one with a healthy store succeeds. Also: a backup killed at its
+ * worst moments. */
+#include "common/engine/backup.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "common/base/mem.h"
+#include "common/engine/check.h"
+#include "common/engine/restore.h"
+#include "common/repo/lock.h"
+#include "tests/unit/engine/temp_repo.h"
+
+/* A store that passes everything on but the call that `left` counts down to. */
+struct faulty {
+    struct store store;
+    struct store *inner;
+    atomic_int left;
+};
+
+static struct faulty *faulty_of(struct store *s)
+{
+    return (struct faulty *)s;
+}
+
+static struct err *trip(struct store *s)
+{
+    if (atomic_fetch_sub(&faulty_of(s)->left, 1) == 1)
+        return err_os(EIO, "injected");
+    return NULL;
+}
+
+static struct err *faulty_put(struct store *s, const char *name, const void *data,
+                              size_t n)
+{
+    TRY(trip(s));
+    return store_put(faulty_of(s)->inner, name, data, n);
+}
+
+static struct err *faulty_get(struct store *s, const char *name, uint64_t offset,
+                              void *out, size_t n)
+{
+    TRY(trip(s));
+    return store_get(faulty_of(s)->inner, name, offset, out, n);
+}
+
+static struct err *faulty_list(struct store *s, const char *dir, store_visit *visit,
+                               void *ctx)
+{
+    TRY(trip(s));
+    return store_list(faulty_of(s)->inner, dir, visit, ctx);
+}
+
+static struct err *faulty_stat(struct store *s, const char *name, uint64_t *bytes)
+{
+    TRY(trip(s));
+    return store_stat(faulty_of(s)->inner, name, bytes);
+}
+
+static struct err *faulty_remove(struct store *s, const char *name)
+{
+    TRY(trip(s));
+    return store_remove(faulty_of(s)->inner, name);
+}
+
+static void faulty_close(struct store *s)
+{
+    store_close(faulty_of(s)->inner);
+    free(s);
+}
+
+static const struct store_vt faulty_vt = {
+    .put = faulty_put,
+    .get = faulty_get,
+    .list = faulty_list,
+    .stat = faulty_stat,
+    .remove = faulty_remove,
+    .close = faulty_close,
+};
+
+/* Fails call number n. */
+static struct store *faulty_open(int n, struct faulty **out)
+{
+    struct faulty *f = mem_zalloc(sizeof *f);
+    ck_ok(store_open(temp_path("repo"), 0, &f->inner));
+    store_setup(&f->store, &faulty_vt, 0, "faulty");
+    atomic_store(&f->left, n);
+    *out = f;
+    return &f->store;
+}
+
+static void set_up(void)
+{
+    AUTO(str) char *data = mem_alloc(3 << 20);
+    temp_enter();
+    ck_assert_int_eq(mkdir(temp_path("src"), 0700), 0);
+    ck_assert_int_eq(mkdir(temp_path("src/d"), 0700), 0);
+    temp_noise(11, data, 3 << 20);
+    temp_write("src/data", data, 3 << 20);
+    temp_write("src/d/small", "x", 1);
+}
+
+static struct backup_opts opts_of(void)
+{
+    return (struct backup_opts){.source = temp_path("src"),
+                                .path = "/p",
+                                .hostname = "h",
+                                .time = {1700000000, 0},
+                                .workers = 2};
+}
+
+static struct err *backup_through(struct store *store)
+{
+    struct repo *opened = NULL;
+    struct backup_result res;
+    const struct backup_opts o = opts_of();
+    TRY(repo_open(store, "pw", 2, &opened));
+    AUTO(repo) struct repo *r = opened;
+    TRY(repo_load_index(r));
+    struct err *e = backup_run(r, &o, &res);
+    backup_result_fini(&res);
+    return e;
+}
+
+static void check_repo(size_t want_snapshots)
+{
+    struct check_result res;
+    const struct check_opts o = {.read_data = true};
+    AUTO(repo) struct repo *r = temp_open(false);
+    ck_ok(check_run(r, &o, &res));
+    ck_assert_uint_eq(res.snapshots, want_snapshots);
+    check_result_fini(&res);
+}
+
+START_TEST(any_failing_store_call_is_told_and_harms_nothing)
+{
+    size_t snapshots = 0;
+    int n = 1;
+    for (;; n++) {
+        struct faulty *f = NULL;
+        struct store *store = faulty_open(n, &f);
+        ck_assert_int_lt(n, 200);
+        struct err *e = backup_through(store);
+        if (!e)
+            break;
+        err_free(e);
+        check_repo(snapshots);
+    }
+    /* The first success is the first n that no call reached. */
+    check_repo(snapshots + 1);
+    ck_assert_int_gt(n, 8); /* open, index, packs, index file, snapshot */
+}
+END_TEST
+
+START_TEST(any_failing_read_fails_a_restore_visibly)
+{
+    struct store *healthy = NULL;
+    ck_ok(store_open(temp_path("repo"), 0, &healthy));
+    ck_ok(backup_through(healthy));
+    for (int n = 1;; n++) {
+        struct faulty *f = NULL;
+        struct repo *r = NULL;
+        char name[32];
+        struct snapshot s = {0};
+        struct restore_result res;
+        snprintf(name, sizeof name, "out%d", n);
+        ck_assert_int_lt(n, 200);
+        struct err *e = repo_open(faulty_open(n, &f), "pw", 2, &r);
+        if (e) {
+            err_free(e);
+            continue;
+        }
+        struct repo_io *io = repo_io_new(r);
+        e = repo_load_index(r);
+        if (!e)
+            e = repo_find_snapshot(io, "latest", &s);
+        if (!e) {
+            const struct restore_opts o = {.target = temp_path(name), .strip = "/p"};
+            e = restore_run(r, &s.tree, &o, &res);
+            restore_result_fini(&res);
+        }
+        bool done = e == NULL;
+        err_free(e);
+        snapshot_fini(&s);
+        repo_io_free(io);
+        repo_close(r);
+        if (done) {
+            ck_assert_int_eq(access(temp_path(name), F_OK), 0);
+            break;
+        }
+    }
+}
+END_TEST
+
+enum { LARGE = 96 << 20 };
+
+static void kill_when_indexed(void *ctx, const struct backup_progress *now)
+{
+    (void)now;
+    struct repo_file *files = NULL;
+    size_t n = 0;
+    ck_ok(repo_list(ctx, REPO_INDEX, &files, &n));
+    free(files);
+    if (n)
+        raise(SIGKILL);
+}
+
+static struct err *kill_before_snapshot(void *ctx, const struct digest *id,
+                                        const void *bytes, size_t n)
+{
+    (void)ctx;
+    (void)id;
+    (void)bytes;
+    (void)n;
+    raise(SIGKILL);
+    return NULL;
+}
+
+/* Killed in the middle when the first index file is there, at the latest just before the
+ * snapshot: either way no snapshot, and the retry finds at least what was indexed. */
+START_TEST(a_killed_backup_is_continued_by_its_retry)
+{
+    struct backup_result res;
+    struct repo_lock *lock = NULL;
+    AUTO(str) char *data = mem_alloc(LARGE);
+    temp_noise(77, data, LARGE);
+    temp_write("src/large", data, LARGE);
+    pid_t pid = fork();
+    if (!pid) {
+        struct repo *r = temp_open(true);
+        struct backup_opts o = opts_of();
+        ck_ok(repo_lock(r, false, &o.lock));
+        o.progress = kill_when_indexed;
+        o.progress_ctx = r;
+        o.journal = kill_before_snapshot;
+        err_free(backup_run(r, &o, &res));
+        _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    AUTO(repo) struct repo *r = temp_open(true);
+    /* The dead process's lock keeps nobody out. */
+    ck_ok(repo_lock(r, true, &lock));
+    repo_lock_free(lock);
+    const struct backup_opts o = opts_of();
+    ck_ok(backup_run(r, &o, &res));
+    ck_assert_uint_lt(res.summary.data_added, LARGE - (48u << 20));
+    backup_result_fini(&res);
+    check_repo(1);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("fault");
+    tcase_set_timeout(tc, 120);
+    tcase_add_unchecked_fixture(tc, temp_make_dir, temp_tear_down);
+    tcase_add_checked_fixture(tc, set_up, NULL);
+    tcase_add_test(tc, any_failing_store_call_is_told_and_harms_nothing);
+    tcase_add_test(tc, any_failing_read_fails_a_restore_visibly);
+    tcase_add_test(tc, a_killed_backup_is_continued_by_its_retry);
+    return suite_main("engine fault", tc);
+}
