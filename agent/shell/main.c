@@ -12,6 +12,7 @@
 #include "common/file/file.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
+#include "common/rpc/dial.h"
 
 enum { STOP_GRACE_MS = 3000, HELLO_MS = 30000 };
 
@@ -113,8 +114,7 @@ static struct err *serve(struct agent *a)
     TRY_CTX(rpc_server_start(a->server), "listen on '%s'", a->conf->listen);
     a->channels = mem_array(a->conf->n_coordinators, sizeof(void *));
     for (size_t i = 0; i < a->conf->n_coordinators; i++)
-        a->channels[i] =
-            rpc_channel_new(a->client, a->conf->coordinators[i], RPC_COORDINATOR, NULL);
+        a->channels[i] = rpc_dial(a->client, a->conf->coordinators[i], RPC_COORDINATOR);
     return NULL;
 }
 

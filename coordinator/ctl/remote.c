@@ -6,6 +6,7 @@
 
 #include "common/base/mem.h"
 #include "common/conf/schema.h"
+#include "common/rpc/dial.h"
 #include "common/wire/pbjson.h"
 #include "common/wire/wire.h"
 
@@ -70,8 +71,7 @@ static struct err *open_remote(struct remote *r)
     TRY(rpc_client_new(r->loop, &conf, &r->client));
     r->channels = mem_array(r->conf.n_coordinators, sizeof(void *));
     for (size_t i = 0; i < r->conf.n_coordinators; i++)
-        r->channels[i] =
-            rpc_channel_new(r->client, r->conf.coordinators[i], RPC_COORDINATOR, NULL);
+        r->channels[i] = rpc_dial(r->client, r->conf.coordinators[i], RPC_COORDINATOR);
     return NULL;
 }
 
