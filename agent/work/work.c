@@ -11,11 +11,12 @@
 #include "common/engine/restore.h"
 #include "common/file/file.h"
 #include "common/repo/lock.h"
+#include "common/repo/password.h"
 #include "common/repo/repo.h"
 #include "common/store/store.h"
 #include "common/wire/convert.h"
 
-enum { PASSWORD_BYTES = 4096, JOURNALED_BYTES = 64 << 20 };
+enum { JOURNALED_BYTES = 64 << 20 };
 
 typedef Stillpoint__V1__TaskRecord Task;
 
@@ -41,24 +42,13 @@ static const struct config_repository *find_repository(const struct config *c,
     return NULL;
 }
 
-static struct err *read_password(const char *path, char **out, size_t *n)
-{
-    TRY_CTX(file_read(path, PASSWORD_BYTES, out, n), "password file");
-    while (*n > 0 && ((*out)[*n - 1] == '\n' || (*out)[*n - 1] == '\r'))
-        --*n;
-    return NULL;
-}
-
 static struct err *open_repo(const struct config_repository *r, struct repo **out)
 {
-    AUTO(str) char *password = NULL;
-    size_t n = 0;
-    TRY(read_password(r->password_file, &password, &n));
+    AUTO_PASSWORD struct buf password = {0};
+    TRY(password_read(r->password_file, &password));
     struct store *store = NULL;
     TRY(store_open(r->url, 0, &store));
-    struct err *e = repo_open(store, password, n, out);
-    explicit_bzero(password, n);
-    return e;
+    return repo_open(store, password.data, password.len, out);
 }
 
 static struct err *session_open(const struct work *w, struct session *s)

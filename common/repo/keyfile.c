@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/repo/kdfmemo.h"
 #include "common/repo/gotext.h"
 
 static void add_base64(struct buf *out, const char *key, const void *data, size_t n)
@@ -126,7 +127,7 @@ struct err *keyfile_read(const void *json, size_t n, const void *password,
     json_decref(o);
     if (!ok)
         return err_new(ERR_CORRUPT, "key file: it is malformed");
-    TRY_CTX(crypt_kdf(password, password_n, salt, &cost, &user), "key file");
+    TRY_CTX(kdfmemo_derive(password, password_n, salt, &cost, &user), "key file");
     struct err *e = open_sealed(&sealed, &user, master);
     crypt_wipe(&user, sizeof user);
     return e;

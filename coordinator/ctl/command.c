@@ -145,6 +145,8 @@ static const struct ctl_command *find_command(const struct ctl_command *const *t
             if (strcmp(noun, cmd->noun) != 0)
                 continue;
             *noun_known = true;
+            if (!cmd->verb[0])
+                return cmd; /* a noun that is a command by itself */
             if (verb && strcmp(verb, cmd->verb) == 0)
                 return cmd;
             if (verb)
@@ -274,7 +276,8 @@ int ctl_main(const struct ctl_command *const *tables, int argc, char **argv)
     }
     struct ctl c = {.command = cmd};
     c.args = mem_array((size_t)argc, sizeof *c.args);
-    int rc = run_command(&c, argc - 3, argv + 3);
+    int words = cmd->verb[0] ? 3 : 2;
+    int rc = run_command(&c, argc - words, argv + words);
     free(c.args);
     free(c.given);
     return rc;

@@ -37,7 +37,7 @@ struct ctl;
 /* One command; a table ends with a NULL noun. */
 struct ctl_command {
     const char *noun;
-    const char *verb;
+    const char *verb;    /* "": the noun is a command by itself */
     const char *args;    /* of the help's first line: "SNAPSHOT [PATH]" */
     const char *summary; /* one line, lower case, no full stop */
     const struct ctl_option *options;
