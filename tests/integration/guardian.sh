@@ -620,6 +620,74 @@ case_killed_copy_is_accounted_for() {
     stop_ctl
 }
 
+# A copy that outlives its hold: thawed in time, refused, and removed.
+case_late_copy_is_removed() {
+    mkdir "$WORK/ext4/many"
+    (cd "$WORK/ext4/many" && seq 8000 | xargs touch)
+    start_ctl
+    ask arm slow 100 ext4
+    expect "more than half of the hold limit"
+    ask arm slow 0 ext4
+    ask freeze slow 250 200
+    expect "item ext4 ok"
+    ask commit slow ext4
+    expect "item ext4 error CONFLICT the hold limit was reached first"
+    goes_on ext4 200
+    rm -r "$WORK/ext4/many"
+    ask abort slow
+    [ -z "$(ls -A "$WORK/state/captures")" ] || fail "something is left"
+    stop_ctl
+}
+
+# The disk fills up between the check and the capture.
+case_full_disk_loses_the_capture_only() {
+    mkdir -p "$WORK/state/captures"
+    mount -t tmpfs -o size=40M,mode=700 none "$WORK/state/captures"
+    head -c 4M /dev/urandom > "$WORK/ext4/data"
+    start_ctl
+    freeze_after_filling
+    ask commit filled ext4
+    expect "item ext4 error NO_SPACE"
+    goes_on ext4 200
+    for _ in $(seq 100); do # it is removed behind the answer
+        ask list
+        [[ $ANSWER == *capture=filled* ]] || break
+        sleep 0.02
+    done
+    [[ $ANSWER == *capture=filled* ]] && fail "left behind: $ANSWER"
+    stop_ctl
+    umount "$WORK/state/captures"
+    rm "$WORK/ext4/data"
+}
+
+freeze_after_filling() {
+    ask arm filled 0 ext4
+    expect "item ext4 ok"
+    head -c 64M /dev/zero > "$WORK/state/captures/.filler" 2> /dev/null
+    ask freeze filled 4000 1000
+    expect "item ext4 ok"
+}
+
+case_hijacked_capture_folder_is_refused() {
+    mkdir -p "$WORK/elsewhere"
+    rmdir "$WORK/xfs/tree/.stillpoint" 2> /dev/null
+    ln -s "$WORK/elsewhere" "$WORK/xfs/tree/.stillpoint"
+    start_ctl
+    ask arm hijack 0 tree
+    expect "item tree error DENIED"
+    rm "$WORK/xfs/tree/.stillpoint"
+    ask arm hijack 0 tree
+    expect "item tree ok"
+    ask freeze hijack 4000 1000
+    rmdir "$WORK/xfs/tree/.stillpoint"
+    ln -s "$WORK/elsewhere" "$WORK/xfs/tree/.stillpoint"
+    ask commit hijack tree
+    expect "item tree error DENIED"
+    [ -z "$(ls -A "$WORK/elsewhere")" ] || fail "it followed the link"
+    rm "$WORK/xfs/tree/.stillpoint"
+    stop_ctl
+}
+
 case_only_root_may_connect() {
     chmod 755 "$WORK" "$WORK/run"
     setpriv --reuid 65534 --regid 65534 --clear-groups "$BUILD/tests/tools/guard_ctl" "$SOCKET" < /dev/null > "$WORK/out" 2>&1
@@ -703,6 +771,9 @@ else
     one hook_is_undone_when_the_keeper_dies
     one reflinked_tree_is_complete
     one killed_copy_is_accounted_for
+    one late_copy_is_removed
+    one full_disk_loses_the_capture_only
+    one hijacked_capture_folder_is_refused
     one only_root_may_connect
     one second_guardian_is_refused
     one stop_thaws
