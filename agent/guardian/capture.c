@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,36 +54,52 @@ static char *partial_name(const char *id)
     return mem_printf(".%s" PARTIAL, id);
 }
 
+struct err *capture_open_dir(const struct config_partition *p, int *out)
+{
+    const char *path = p->capture.dir;
+    CLEANUP(fd_close)
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
+        return err_new(ERR_DENIED, "'%s' is not a folder", path);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return err_os(errno, "open the folder of captures '%s'", path);
+    if (st.st_uid != 0 || (st.st_mode & 022))
+        return err_new(ERR_DENIED,
+                       "'%s' must belong to root, and nobody else may write it: chown "
+                       "root, chmod 700",
+                       path);
+    *out = fd;
+    fd = -1;
+    return NULL;
+}
+
 struct err *capture_make_dir(const struct config_partition *p)
 {
-    const char *dir = p->capture.dir;
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return err_os(errno, "make the folder of captures '%s'", dir);
+    if (mkdir(p->capture.dir, 0700) != 0 && errno != EEXIST)
+        return err_os(errno, "make the folder of captures '%s'", p->capture.dir);
+    CLEANUP(fd_close) int dir = -1;
+    return capture_open_dir(p, &dir);
+}
+
+static bool exists(int dir, const char *name)
+{
     struct stat st;
-    if (lstat(dir, &st) != 0)
-        return err_os(errno, "look at '%s'", dir);
-    if (!S_ISDIR(st.st_mode) || st.st_uid != 0 || (st.st_mode & 022))
-        return err_new(ERR_INVALID,
-                       "'%s' must be a folder that belongs to root and that nobody else "
-                       "can write",
-                       dir);
-    return NULL;
+    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 struct err *capture_take(const struct config_partition *p, const char *id, bool *made)
 {
     assert(capture_id_is_valid(id));
     AUTO(str) char *name = partial_name(id);
-    const char *const names[] = {id, name};
     *made = false;
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        AUTO(str) char *path = mem_printf("%s/%s", p->capture.dir, names[i]);
-        struct stat st;
-        if (lstat(path, &st) == 0)
-            return err_new(ERR_CONFLICT, "capture '%s' exists already", path);
-    }
+    CLEANUP(fd_close) int dir = -1;
+    TRY(capture_open_dir(p, &dir));
+    if (exists(dir, id) || exists(dir, name))
+        return err_new(ERR_CONFLICT, "capture '%s' exists already in '%s'", id,
+                       p->capture.dir);
     *made = true;
-    return capture_of(p->capture.method)->take(p, name);
+    return capture_of(p->capture.method)->take(p, dir, name);
 }
 
 /* A capture without a manifest is a btrfs snapshot. */
@@ -99,9 +116,8 @@ struct err *capture_publish(const struct config_partition *p, const char *id)
     AUTO(str) char *name = partial_name(id);
     AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, name);
     AUTO(str) char *final_manifest = mem_printf("%s" CAPTURE_MANIFEST, id);
-    CLEANUP(fd_close) int dir = open(p->capture.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return err_os(errno, "open '%s'", p->capture.dir);
+    CLEANUP(fd_close) int dir = -1;
+    TRY(capture_open_dir(p, &dir));
     /* A name promises the contents, through a power cut too. A snapshot is on the disk
      * once it exists. */
     if (p->capture.method != CONFIG_BTRFS && syncfs(dir) != 0)
@@ -118,16 +134,13 @@ struct err *capture_publish(const struct config_partition *p, const char *id)
 }
 
 /* Its final name goes first, so that a crash half way leaves nothing that seems whole. */
-static struct err *take_name_away(const struct config_partition *p, const char *id,
+static struct err *take_name_away(const struct capture_ops *ops, int dir, const char *id,
                                   const char *name)
 {
-    AUTO(str) char *final = mem_printf("%s/%s", p->capture.dir, id);
-    AUTO(str) char *partial = mem_printf("%s/%s", p->capture.dir, name);
-    AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, final);
-    if (renameat2(AT_FDCWD, final, AT_FDCWD, partial, RENAME_NOREPLACE) != 0 &&
-        errno == EEXIST)
-        TRY(capture_of(p->capture.method)->remove(p, id));
-    if (unlink(manifest) != 0 && errno != ENOENT && errno != ENOTDIR)
+    AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, id);
+    if (renameat2(dir, id, dir, name, RENAME_NOREPLACE) != 0 && errno == EEXIST)
+        TRY(ops->remove(dir, id));
+    if (unlinkat(dir, manifest, 0) != 0 && errno != ENOENT)
         return err_os(errno, "remove '%s'", manifest);
     return NULL;
 }
@@ -135,10 +148,18 @@ static struct err *take_name_away(const struct config_partition *p, const char *
 struct err *capture_remove(const struct config_partition *p, const char *id, bool named)
 {
     assert(capture_id_is_valid(id));
+    const struct capture_ops *ops = capture_of(p->capture.method);
     AUTO(str) char *name = partial_name(id);
+    CLEANUP(fd_close) int dir = -1;
+    struct err *e = capture_open_dir(p, &dir);
+    if (e && e->kind == ERR_NOT_FOUND) {
+        err_free(e);
+        return NULL;
+    }
+    TRY(e);
     if (named)
-        TRY(take_name_away(p, id, name));
-    return capture_of(p->capture.method)->remove(p, name);
+        TRY(take_name_away(ops, dir, id, name));
+    return ops->remove(dir, name);
 }
 
 /* ".ID.partial" → ID, true; "ID" → ID, false; anything else: not a capture. */
@@ -154,11 +175,16 @@ static char *id_of(const char *name, bool *partial)
 
 struct err *capture_each(const struct config_partition *p, capture_fn *fn, void *ctx)
 {
-    DIR *d = opendir(p->capture.dir);
-    if (!d && errno == ENOENT)
+    int dir = -1;
+    struct err *gone = capture_open_dir(p, &dir);
+    if (gone && gone->kind == ERR_NOT_FOUND) {
+        err_free(gone);
         return NULL;
+    }
+    TRY(gone);
+    DIR *d = fdopendir(dir);
     if (!d)
-        return err_os(errno, "open '%s'", p->capture.dir);
+        abort(); /* out of memory */
     struct err *e = NULL;
     for (struct dirent *ent; !e && (ent = readdir(d));) {
         bool partial;

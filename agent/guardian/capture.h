@@ -20,10 +20,11 @@ struct capture_ops {
      * what to choose instead, NO_SPACE how much is missing. *cost_ms: how long `take`
      * will need at a guess. */
     struct err *(*check)(const struct config_partition *p, int64_t *cost_ms);
-    /* Makes `name` in the folder of captures. On error something may exist. */
-    struct err *(*take)(const struct config_partition *p, const char *name);
+    /* Makes `name` in the folder of captures, open as `dir`. On error something may
+     * exist. */
+    struct err *(*take)(const struct config_partition *p, int dir, const char *name);
     /* Removes `name` there with all that belongs to it; nothing there is a success. */
-    struct err *(*remove)(const struct config_partition *p, const char *name);
+    struct err *(*remove)(int dir, const char *name);
 };
 
 extern const struct capture_ops capture_btrfs, capture_reflink, capture_copy;
@@ -37,6 +38,10 @@ bool capture_id_is_valid(const char *id);
 
 /* Makes the folder that holds the captures, root's alone. */
 struct err *capture_make_dir(const struct config_partition *p) MUST_USE;
+
+/* Opens that folder: DENIED if it has become a link or somebody else's, as the owner of
+ * the partition could arrange. NOT_FOUND if there is none. */
+struct err *capture_open_dir(const struct config_partition *p, int *out) MUST_USE;
 
 /* *made: something was made, even if there is an error. */
 struct err *capture_take(const struct config_partition *p, const char *id,

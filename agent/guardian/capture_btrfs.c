@@ -41,15 +41,14 @@ static struct err *btrfs_check(const struct config_partition *p, int64_t *cost_m
     return NULL;
 }
 
-static struct err *btrfs_take(const struct config_partition *p, const char *name)
+static struct err *btrfs_take(const struct config_partition *p, int dir, const char *name)
 {
     struct btrfs_ioctl_vol_args_v2 args = {.flags = BTRFS_SUBVOL_RDONLY};
     if (strlen(name) > BTRFS_SUBVOL_NAME_MAX)
         return err_new(ERR_INVALID, "capture name '%s' is too long for btrfs", name);
     CLEANUP(fd_close) int source = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP(fd_close) int dir = open(p->capture.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (source < 0 || dir < 0)
-        return err_os(errno, "open '%s'", source < 0 ? p->path : p->capture.dir);
+    if (source < 0)
+        return err_os(errno, "open '%s'", p->path);
     args.fd = source;
     strcpy(args.name, name);
     if (ioctl(dir, BTRFS_IOC_SNAP_CREATE_V2, &args) != 0)
@@ -57,19 +56,14 @@ static struct err *btrfs_take(const struct config_partition *p, const char *name
     return NULL;
 }
 
-static struct err *btrfs_remove(const struct config_partition *p, const char *name)
+static struct err *btrfs_remove(int dir, const char *name)
 {
     struct btrfs_ioctl_vol_args args = {0};
     if (strlen(name) > BTRFS_PATH_NAME_MAX)
         return err_new(ERR_INVALID, "capture name '%s' is too long for btrfs", name);
-    CLEANUP(fd_close) int dir = open(p->capture.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 && errno == ENOENT)
-        return NULL;
-    if (dir < 0)
-        return err_os(errno, "open '%s'", p->capture.dir);
     strcpy(args.name, name);
     if (ioctl(dir, BTRFS_IOC_SNAP_DESTROY, &args) != 0 && errno != ENOENT)
-        return err_os(errno, "remove snapshot '%s/%s'", p->capture.dir, name);
+        return err_os(errno, "remove snapshot '%s'", name);
     return NULL;
 }
 

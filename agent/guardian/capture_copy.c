@@ -32,19 +32,14 @@ static struct err *copy_check(const struct config_partition *p, int64_t *cost_ms
     return NULL;
 }
 
-static struct err *copy_take(const struct config_partition *p, const char *name)
+static struct err *copy_take(const struct config_partition *p, int dir, const char *name)
 {
-    return tree_copy(p, TREE_COPY, name);
-}
-
-static struct err *copy_remove(const struct config_partition *p, const char *name)
-{
-    return tree_remove(p->capture.dir, name);
+    return tree_copy(p, TREE_COPY, dir, name);
 }
 
 const struct capture_ops capture_copy = {
     .name = "copy",
     .check = copy_check,
     .take = copy_take,
-    .remove = copy_remove,
+    .remove = tree_remove,
 };

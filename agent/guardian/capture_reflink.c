@@ -52,19 +52,15 @@ static struct err *reflink_check(const struct config_partition *p, int64_t *cost
     return NULL;
 }
 
-static struct err *reflink_take(const struct config_partition *p, const char *name)
+static struct err *reflink_take(const struct config_partition *p, int dir,
+                                const char *name)
 {
-    return tree_copy(p, TREE_CLONE, name);
-}
-
-static struct err *reflink_remove(const struct config_partition *p, const char *name)
-{
-    return tree_remove(p->capture.dir, name);
+    return tree_copy(p, TREE_CLONE, dir, name);
 }
 
 const struct capture_ops capture_reflink = {
     .name = "reflink",
     .check = reflink_check,
     .take = reflink_take,
-    .remove = reflink_remove,
+    .remove = tree_remove,
 };

@@ -39,78 +39,95 @@ static struct err *check_mount(void *ctx, const struct place_mount *m)
 
 /* ---- Subvolumes ---- */
 
-/* The path of folder `dirid` within the subvolume that fd is in: "" or "a/b/". */
-static struct err *folder_path(int fd, uint64_t tree, uint64_t dirid, char **out)
+/* A partition's place among the subvolumes. */
+struct subvolume {
+    const struct config_partition *part;
+    int fd;             /* of the partition */
+    uint64_t tree;      /* of the subvolume that it lies in */
+    const char *inside; /* where in it: "" or "a/b/"; borrowed */
+};
+
+/* The path of folder `dirid` within the subvolume: "" or "a/b/". */
+static struct err *folder_path(const struct subvolume *s, uint64_t dirid, char **out)
 {
-    struct btrfs_ioctl_ino_lookup_args args = {.treeid = tree, .objectid = dirid};
-    if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &args) != 0)
-        return err_os(errno, "find the folder of a nested subvolume");
+    struct btrfs_ioctl_ino_lookup_args args = {.treeid = s->tree, .objectid = dirid};
+    if (ioctl(s->fd, BTRFS_IOC_INO_LOOKUP, &args) != 0)
+        return err_os(errno, "find a folder of the subvolume of '%s'", s->part->path);
     args.name[sizeof(args.name) - 1] = 0;
     *out = mem_strdup(args.name);
     return NULL;
 }
 
-static struct err *check_subvolume(const struct config_partition *p, int fd,
-                                   uint64_t tree, const struct btrfs_root_ref *ref,
-                                   size_t bytes)
+static struct err *check_subvolume(const struct subvolume *s,
+                                   const struct btrfs_root_ref *ref, size_t bytes)
 {
-    size_t len = le16toh(ref->name_len);
+    size_t len = le16toh(ref->name_len), top = strlen(s->inside);
     if (bytes < sizeof(*ref) || bytes - sizeof(*ref) < len)
         return err_new(ERR_CORRUPT, "the kernel gave a short subvolume entry");
     AUTO(str) char *folder = NULL;
-    TRY(folder_path(fd, tree, le64toh(ref->dirid), &folder));
+    TRY(folder_path(s, le64toh(ref->dirid), &folder));
+    if (strncmp(folder, s->inside, top) != 0)
+        return NULL; /* beside the partition */
     AUTO(str) char *name = mem_strndup((const char *)(ref + 1), len);
-    AUTO(str) char *rel = mem_printf("/%s%s", folder, name);
-    if (config_excludes(p, rel))
+    AUTO(str) char *rel = mem_printf("/%s%s", folder + top, name);
+    if (config_excludes(s->part, rel))
         return NULL;
     return err_new(
         ERR_INVALID,
         "the btrfs subvolume '%s%s' lies inside and would be an empty folder in "
         "the snapshot; add '%s' to exclude, and make it a partition of its own "
         "if it matters",
-        p->path, rel, rel);
+        s->part->path, rel, rel);
 }
 
 /* One page of the answer of TREE_SEARCH; moves the key behind it. */
-static struct err *check_page(const struct config_partition *p, int fd,
-                              struct btrfs_ioctl_search_args *args, uint64_t tree)
+static struct err *check_page(const struct subvolume *s,
+                              struct btrfs_ioctl_search_args *args)
 {
     const char *at = args->buf;
     for (uint32_t i = 0; i < args->key.nr_items; i++) {
         struct btrfs_ioctl_search_header head;
         memcpy(&head, at, sizeof(head));
         at += sizeof(head);
-        if (head.type == BTRFS_ROOT_REF_KEY && head.objectid == tree)
-            TRY(check_subvolume(p, fd, tree, (const struct btrfs_root_ref *)at,
-                                head.len));
+        if (head.type == BTRFS_ROOT_REF_KEY && head.objectid == s->tree)
+            TRY(check_subvolume(s, (const struct btrfs_root_ref *)at, head.len));
         at += head.len;
         args->key.min_offset = head.offset + 1;
     }
     return NULL;
 }
 
-static struct err *check_subvolumes(const struct config_partition *p)
+static struct err *search(const struct subvolume *s)
 {
-    CLEANUP(fd_close) int fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return err_os(errno, "open '%s'", p->path);
-    struct btrfs_ioctl_ino_lookup_args own = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
-    if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &own) != 0)
-        return err_os(errno, "ask which subvolume '%s' is", p->path);
     struct btrfs_ioctl_search_args args = {.key = {.tree_id = BTRFS_ROOT_TREE_OBJECTID,
-                                                   .min_objectid = own.treeid,
-                                                   .max_objectid = own.treeid,
+                                                   .min_objectid = s->tree,
+                                                   .max_objectid = s->tree,
                                                    .max_offset = UINT64_MAX,
                                                    .max_transid = UINT64_MAX,
                                                    .min_type = BTRFS_ROOT_REF_KEY,
                                                    .max_type = BTRFS_ROOT_REF_KEY}};
     do {
         args.key.nr_items = 4096;
-        if (ioctl(fd, BTRFS_IOC_TREE_SEARCH, &args) != 0)
-            return err_os(errno, "list the subvolumes inside '%s'", p->path);
-        TRY(check_page(p, fd, &args, own.treeid));
+        if (ioctl(s->fd, BTRFS_IOC_TREE_SEARCH, &args) != 0)
+            return err_os(errno, "list the subvolumes inside '%s'", s->part->path);
+        TRY(check_page(s, &args));
     } while (args.key.nr_items > 0);
     return NULL;
+}
+
+static struct err *check_subvolumes(const struct config_partition *p, uint64_t ino)
+{
+    CLEANUP(fd_close) int fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_os(errno, "open '%s'", p->path);
+    struct btrfs_ioctl_ino_lookup_args own = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
+    if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &own) != 0)
+        return err_os(errno, "ask which subvolume '%s' lies in", p->path);
+    struct subvolume s = {.part = p, .fd = fd, .tree = own.treeid};
+    AUTO(str) char *inside = NULL;
+    TRY(folder_path(&s, ino, &inside));
+    s.inside = inside;
+    return search(&s);
 }
 
 struct err *nested_check(const struct config_partition *p)
@@ -118,7 +135,7 @@ struct err *nested_check(const struct config_partition *p)
     TRY(place_each_mount(check_mount, (void *)p));
     struct place at;
     TRY(place_of(p->path, &at));
-    return at.btrfs ? check_subvolumes(p) : NULL;
+    return at.btrfs ? check_subvolumes(p, at.ino) : NULL;
 }
 
 /* ---- What is served from inside ---- */

@@ -105,13 +105,6 @@ struct err *place_may_freeze(const char *path, const char *state_dir,
                        "'%s', which others write too; back it up on the machine that "
                        "serves it, or choose cgroup or hook",
                        path);
-    struct stat log;
-    if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
-        log.st_dev == target.dev)
-        return err_new(
-            ERR_INVALID,
-            "fsfreeze would freeze the file that this process logs to; send its "
-            "output elsewhere, or choose quiesce cgroup or hook");
     for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
         struct place other;
         AUTO(err) struct err *gone = place_of_nearest(needed[i].path, &other);
@@ -129,6 +122,13 @@ struct err *place_may_freeze(const char *path, const char *state_dir,
                            "partition on a filesystem of its own",
                            needed[i].what, needed[i].path, path);
     }
+    struct stat log;
+    if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
+        log.st_dev == target.dev)
+        return err_new(
+            ERR_INVALID,
+            "fsfreeze would freeze the file that this process logs to; send its "
+            "output elsewhere, or choose quiesce cgroup or hook");
     return NULL;
 }
 

@@ -26,7 +26,10 @@ static struct err *probe_foreign_freeze(const struct quiesce *q)
     if (pid < 0)
         return err_os(errno, "start a probe of '%s'", q->part->path);
     if (pid == 0) {
-        fremovexattr(q->thaw_fd, "user.stillpoint.probe");
+        /* Left behind, it must keep nothing else open, the lock of the doers least. */
+        dup2(q->thaw_fd, STDIN_FILENO);
+        close_range(1, ~0U, 0);
+        fremovexattr(STDIN_FILENO, "user.stillpoint.probe");
         _exit(0);
     }
     for (int64_t until_ms = clock_ms() + PROBE_MS; clock_ms() < until_ms;) {

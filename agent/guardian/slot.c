@@ -528,8 +528,11 @@ static void heard_of_member(struct slot *s, const struct doer_result *r,
     if (!r->ok)
         log_warn("guardian", "capture", "set=%s capture=%s error=\"%s\"", s->set.text,
                  s->parts[r->index].capture, r->text);
-    step(s, (struct hold_event){
-                .kind = kind, .index = r->index, .ok = r->ok, .at_ns = r->at_ns});
+    step(s, (struct hold_event){.kind = kind,
+                                .index = r->index,
+                                .ok = r->ok,
+                                .undo = r->undo,
+                                .at_ns = r->at_ns});
 }
 
 static void heard(struct slot *s, const struct doer_result *r, int *fd)

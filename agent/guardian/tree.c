@@ -350,16 +350,16 @@ struct err *tree_measure(const struct config_partition *p, int64_t *bytes, int64
     return e;
 }
 
-static struct err *open_target(struct walk *w, const char *dir, const char *name)
+static struct err *open_target(struct walk *w, int dir, const char *name)
 {
-    AUTO(str) char *path = mem_printf("%s/%s", dir, name);
-    AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, path);
-    if (mkdir(path, 0700) != 0)
-        return err_os(errno, "make '%s'", path);
-    w->target = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, name);
+    if (mkdirat(dir, name, 0700) != 0)
+        return err_os(errno, "make '%s'", name);
+    w->target = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (w->target < 0)
-        return err_os(errno, "open '%s'", path);
-    int fd = open(manifest, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        return err_os(errno, "open '%s'", name);
+    int fd =
+        openat(dir, manifest, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_os(errno, "create '%s'", manifest);
     w->manifest = fdopen(fd, "w");
@@ -369,7 +369,7 @@ static struct err *open_target(struct walk *w, const char *dir, const char *name
     return NULL;
 }
 
-static struct err *copy_all(struct walk *w, const char *dir, const char *name)
+static struct err *copy_all(struct walk *w, int dir, const char *name)
 {
     TRY(open_target(w, dir, name));
     struct stat st;
@@ -386,14 +386,14 @@ static struct err *copy_all(struct walk *w, const char *dir, const char *name)
     return NULL;
 }
 
-struct err *tree_copy(const struct config_partition *p, enum tree_data how,
+struct err *tree_copy(const struct config_partition *p, enum tree_data how, int dir,
                       const char *name)
 {
     struct walk w;
     struct err *e = walk_init(&w, p);
     w.how = how;
     if (!e)
-        e = copy_all(&w, p->capture.dir, name);
+        e = copy_all(&w, dir, name);
     walk_fini(&w);
     return e;
 }
@@ -435,15 +435,12 @@ static struct err *remove_in(int dir, const char *name, dev_t dev, int depth)
     return NULL;
 }
 
-struct err *tree_remove(const char *dir, const char *name)
+struct err *tree_remove(int dir, const char *name)
 {
     AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, name);
-    CLEANUP(fd_close) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct stat st;
-    if (fd < 0 && errno == ENOENT)
-        return NULL;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        return err_os(errno, "open '%s'", dir);
-    TRY_CTX(remove_in(fd, name, st.st_dev, 0), "remove '%s/%s'", dir, name);
-    return remove_in(fd, manifest, st.st_dev, 0);
+    if (fstat(dir, &st) != 0)
+        return err_os(errno, "look at the folder of captures");
+    TRY_CTX(remove_in(dir, name, st.st_dev, 0), "remove capture '%s'", name);
+    return remove_in(dir, manifest, st.st_dev, 0);
 }

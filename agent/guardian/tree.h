@@ -24,15 +24,15 @@ enum tree_data {
     TREE_COPY,
 };
 
-/* Copies the partition's tree, without what it excludes, to dir/name and writes
- * dir/name.manifest. Folders of other filesystems become empty folders. */
-struct err *tree_copy(const struct config_partition *p, enum tree_data how,
+/* Copies the partition's tree, without what it excludes, to `name` in the open folder
+ * `dir` and writes name.manifest. Folders of other filesystems become empty folders. */
+struct err *tree_copy(const struct config_partition *p, enum tree_data how, int dir,
                       const char *name) MUST_USE;
 /* Bytes that a copy will occupy, and the number of files. */
 struct err *tree_measure(const struct config_partition *p, int64_t *bytes,
                          int64_t *files) MUST_USE;
-/* Removes dir/name and its manifest; never follows a link, nor leaves the filesystem.
- * Nothing there is a success. */
-struct err *tree_remove(const char *dir, const char *name) MUST_USE;
+/* Removes `name` and its manifest from the open folder `dir`; never follows a link, nor
+ * leaves the filesystem. Nothing there is a success. */
+struct err *tree_remove(int dir, const char *name) MUST_USE;
 
 #endif

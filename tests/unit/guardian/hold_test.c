@@ -341,7 +341,7 @@ START_TEST(the_last_failed_capture_does_not_leave_its_domain_frozen)
 {
     struct world w;
     capturing_one(&w);
-    report(&w, HOLD_EV_CAPTURED, 0, false);
+    step(&w, (struct hold_event){.kind = HOLD_EV_CAPTURED, .undo = true});
     ck_assert(did(&w, HOLD_THAW, 0));
     report(&w, HOLD_EV_THAWED, 0, true);
     ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OK));
@@ -349,6 +349,34 @@ START_TEST(the_last_failed_capture_does_not_leave_its_domain_frozen)
     report(&w, HOLD_EV_REMOVED, 0, false);
     ck_assert(w.hold.members[0].leaked);
     ck_assert(hold_is_settled(&w.hold));
+}
+END_TEST
+
+/* The name may be taken by a capture of another set, which must survive. */
+START_TEST(a_capture_that_made_nothing_removes_nothing)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, false);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    ck_assert_uint_eq(count(&w, HOLD_DO_REMOVE), 0);
+    ck_assert(hold_is_settled(&w.hold));
+}
+END_TEST
+
+START_TEST(only_what_was_to_be_published_loses_its_final_name)
+{
+    struct world w;
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    step(&w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    ck_assert(!w.hold.members[0].named);
+    capturing_one(&w);
+    report(&w, HOLD_EV_CAPTURED, 0, true);
+    report(&w, HOLD_EV_RECHECKED, 0, true);
+    report(&w, HOLD_EV_THAWED, 0, true);
+    step(&w, (struct hold_event){.kind = HOLD_EV_DOER_DIED});
+    ck_assert(w.hold.members[0].named);
 }
 END_TEST
 
@@ -829,6 +857,8 @@ int main(void)
     tcase_add_test(tc, a_failed_recheck_loses_the_capture_and_thaws);
     tcase_add_test(tc, a_failed_capture_thaws_at_once_and_spares_the_others);
     tcase_add_test(tc, the_last_failed_capture_does_not_leave_its_domain_frozen);
+    tcase_add_test(tc, a_capture_that_made_nothing_removes_nothing);
+    tcase_add_test(tc, only_what_was_to_be_published_loses_its_final_name);
     tcase_add_test(tc, a_freeze_that_returns_after_its_timeout_is_thawed_at_once);
     tcase_add_test(tc, a_freeze_that_returns_after_the_abort_is_thawed_at_once);
     tcase_add_test(tc, a_failed_freeze_is_undone_only_when_there_is_something_to_undo);
