@@ -116,7 +116,8 @@ check: units sim            ## run unit tests and the scripted simulations
 asan:                       ## unit tests and simulations under ASan and UBSan
 	$(MAKE) VARIANT=asan check
 tsan:                       ## threaded unit tests under TSan
-	$(MAKE) VARIANT=tsan check
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/lint/tsan.supp ignore_noninstrumented_modules=1" \
+	    $(MAKE) VARIANT=tsan check
 
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run

@@ -367,6 +367,10 @@ static void begin(struct rpc_call *c)
     struct err *e = rpc_admit(c->server, c);
     if (e) {
         log_refusal(c, e);
+        set_status(c, e);
+        /* So that clients know to try another name of the service. */
+        if (!c->route && e->kind == ERR_INVALID)
+            c->status.code = GRPC_STATUS_UNIMPLEMENTED;
         refuse(c, e);
     } else if (c->route->reads_stream) {
         hand_over(c);

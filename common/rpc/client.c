@@ -17,6 +17,7 @@
 enum {
     KEEPALIVE_MS = 20000,
     KEEPALIVE_ANSWER_MS = 5000,
+    IDLE_MS = 300000, /* unused connections end: each takes some 170 KB */
     RECONNECT_FIRST_MS = 250,
     RECONNECT_MIN_MS = 2000, /* what an attempt gets before it is given up */
     RECONNECT_MAX_MS = 5000,
@@ -153,6 +154,7 @@ struct rpc_channel *rpc_channel_new(struct rpc_client *c, const char *address,
         number(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, RECONNECT_MAX_MS),
         /* Nothing may be tried twice behind our back, nor decided by the environment or
          * by DNS records. */
+        number(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, IDLE_MS),
         number(GRPC_ARG_ENABLE_RETRIES, 0),
         number(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
         number(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),

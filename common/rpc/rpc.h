@@ -22,8 +22,9 @@ struct rpc_tls {
     const char *key;
 };
 
-/* Once at start, before other threads exist and before any other call of this folder:
- * removes GRPC_* from the environment, sends the library's log to ours. */
+/* Once at start, after loop_signals (the library makes threads, which must not get the
+ * loop's signals) and before other threads exist: removes GRPC_* from the environment,
+ * sends the library's log to ours. */
 void rpc_init(void);
 /* At exit, after all servers and clients are freed. May block for seconds inside the
  * library: daemons just _exit(2) instead; tests for leaks call it. */

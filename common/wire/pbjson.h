@@ -36,8 +36,9 @@ struct err *pbjson_decode(const ProtobufCMessageDescriptor *md, const char *json
 
 /* The text that replaces `old_json` when its record becomes `msg`: all of msg, and what
  * old_json has that this reader does not know, at each level of nesting. List items keep
- * theirs by their `name` or `id` member if they have one, else by position when the
- * list's length is unchanged. old_json "" stands for none. INVALID: it is no object. */
+ * theirs by their members name, id, key, node, domain and partition if they have any of
+ * these, else by position unless the list became shorter. old_json "" stands for none.
+ * INVALID: it is no object. */
 struct err *pbjson_merge(const char *old_json, size_t len, const ProtobufCMessage *msg,
                          char **out) MUST_USE;
 

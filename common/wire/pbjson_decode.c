@@ -99,7 +99,8 @@ static bool read_real(json_t *v, double *out)
         return true;
     }
     char *end = NULL;
-    if (!*s || !strchr("-0123456789", *s))
+    /* strtod also reads hexadecimal and names, JSON does not. */
+    if (!*s || s[strspn(s, "-+.eE0123456789")])
         return false;
     *out = strtod(s, &end);
     return !*end && isfinite(*out);

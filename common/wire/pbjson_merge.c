@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "common/wire/pbfield.h"
 #include "common/wire/pbjson.h"
@@ -8,30 +9,33 @@
 
 static void keep_unknown(json_t *old, const ProtobufCMessageDescriptor *md, json_t *now);
 
-/* What tells list items apart: the member that names them, if they have one. */
-static const char *item_name(json_t *item)
+/* What tells list items apart: those of their members that name things; "" if none. */
+static char *item_name(json_t *item)
 {
-    static const char *const members[] = {"name", "id", "key"};
+    static const char *const members[] = {"name", "id",     "key",
+                                          "node", "domain", "partition"};
+    AUTO_BUF struct buf out;
+    buf_init(&out);
     for (size_t i = 0; i < ARRAY_LEN(members); i++) {
         const char *s = json_string_value(json_object_get(item, members[i]));
         if (s)
-            return s;
+            buf_printf(&out, "%s=%s\n", members[i], s);
     }
-    return NULL;
+    return buf_steal(&out);
 }
 
 static json_t *old_item(json_t *old, json_t *now, size_t index)
 {
-    const char *name = item_name(json_array_get(now, index));
-    if (!name)
-        return json_array_size(old) == json_array_size(now) ? json_array_get(old, index)
+    AUTO(str) char *name = item_name(json_array_get(now, index));
+    if (!*name)
+        return json_array_size(old) <= json_array_size(now) ? json_array_get(old, index)
                                                             : NULL;
     size_t i;
     json_t *item;
     json_array_foreach(old, i, item)
     {
-        const char *candidate = item_name(item);
-        if (candidate && strcmp(candidate, name) == 0)
+        AUTO(str) char *candidate = item_name(item);
+        if (strcmp(candidate, name) == 0)
             return item;
     }
     return NULL;

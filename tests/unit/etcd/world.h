@@ -42,11 +42,8 @@ static inline void member_run(int i, const char *cluster)
         mem_printf("--initial-cluster=%s", cluster),
         mem_strdup("--heartbeat-interval=50"),
         mem_strdup("--election-timeout=500"),
-        mem_strdup("--unsafe-no-fsync"),
         NULL,
     };
-    if (!binary || !strstr(binary, "3.5")) /* 3.4 does not know the last one */
-        args[10] = NULL;
     m->pid = fork();
     ck_assert_int_ge(m->pid, 0);
     if (m->pid == 0) {
