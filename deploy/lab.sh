@@ -71,7 +71,8 @@ lab_up() {
     mkdir -p "$LAB"/{log,run,etc,pki,state,disk,mnt,sock,repo,restore} || lab_die "cannot make $LAB"
     chmod 700 "$LAB"
     lab_mode=real
-    if ! lab_can_mount >/dev/null 2>&1 || ! lab_can_cgroup >/dev/null 2>&1; then
+    # LAB_FALLBACK=1 tries what is done where mounting or cgroups are not permitted.
+    if [[ -n ${LAB_FALLBACK:-} ]] || ! lab_can_mount >/dev/null 2>&1 || ! lab_can_cgroup >/dev/null 2>&1; then
         lab_mode=fallback
     fi
     deploy/certs init "$LAB/pki" lab >/dev/null || lab_die "certificates"
