@@ -118,6 +118,7 @@ listen: 127.0.0.1:$((LAB_PORT + $1))
 tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/coordinator-$name.pem, key: $LAB/pki/coordinator-$name.key}
 etcd: {$etcd}
 state_dir: $LAB/state/$name
+lease: ${LAB_LEASE:-10s}
 YAML
     cat >"$LAB/etc/client.yaml" <<YAML
 cluster: lab
@@ -125,6 +126,7 @@ coordinators: $(lab_coordinator_list)
 tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/operator-admin.pem, key: $LAB/pki/operator-admin.key}
 YAML
     export STILLPOINT_CONFIG=$LAB/etc/client.yaml
+    : >"$LAB/log/$name"
     lab_start "$name" "$BUILD/stillpoint-coordinator" --config "$LAB/etc/$name.yaml"
     lab_wait 30 grep -q "^info coordinator started" "$LAB/log/$name" ||
         lab_die "coordinator did not start: $(tail -n 3 "$LAB/log/$name")"

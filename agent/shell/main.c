@@ -10,6 +10,7 @@
 #include "agent/shell/journal.h"
 #include "common/base/mem.h"
 #include "common/file/file.h"
+#include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/dial.h"
@@ -69,6 +70,7 @@ static void log_move(void *ctx, const struct sm *m, const char *from, const char
     (void)ctx;
     const struct session *s = (const struct session *)m; /* sm is its first member */
     log_info(m->name, "moved", "set=%s from=%s to=%s", s->set.text, from, to);
+    failpoint(m->name, to);
 }
 
 static struct err *load_journal(struct agent *a)

@@ -46,6 +46,8 @@ static const struct schema_field fields[] = {
      .schema = &tls_schema},
     {"etcd", SCHEMA_OBJECT, AT(config_coordinator, etcd), .required = true,
      .schema = &etcd_schema},
+    {"lease", SCHEMA_DURATION, AT(config_coordinator, lease_ms), .fallback = "10s",
+     .min = 3000, .max = 60000},
     {"state_dir", SCHEMA_PATH, AT(config_coordinator, state_dir),
      .fallback = "/var/lib/stillpoint/coordinator"},
 };

@@ -27,6 +27,7 @@ struct config_coordinator {
     } tls;
     struct config_etcd etcd;
     char *state_dir;
+    int64_t lease_ms; /* a leader that is gone is replaced after this long */
 };
 
 /* INVALID says file, line, column, key, why, and what to choose instead. */

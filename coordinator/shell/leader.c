@@ -46,7 +46,7 @@ static void run_ask(void *arg)
     switch (a->kind) {
     case LEAD_ACT_GRANT:
         a->ev.kind = LEAD_EV_GRANTED;
-        a->err = meta_grant(m, LEAD_TTL_MS, &a->ev.lease, &a->ev.ttl_ms);
+        a->err = meta_grant(m, a->coord->conf->lease_ms, &a->ev.lease, &a->ev.ttl_ms);
         break;
     case LEAD_ACT_CAMPAIGN:
         a->ev.kind = LEAD_EV_CAMPAIGNED;

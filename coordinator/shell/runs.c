@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 #include "common/wire/pbjson.h"
 #include "common/wire/wire.h"
@@ -380,6 +381,7 @@ static void log_move(void *ctx, const struct sm *m, const char *from, const char
 {
     const struct run *r = ctx;
     log_info(m->name, "moved", "set=%s from=%s to=%s", r->set.text, from, to);
+    failpoint(m->name, to);
 }
 
 /* The locks are held: PROTOCOL.md step 0.3 or 6.1. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 #include "common/wire/pbjson.h"
 #include "common/wire/wire.h"
@@ -336,6 +337,7 @@ void set_advance(struct coord *c, struct set_entry *e)
         set_move(c, w->record, (Stillpoint__V1__SetState)next.state);
         log_info("set", "moved", "set=%s from=%s to=%s", r->set, set_state_text(r->state),
                  set_state_text(w->record->state));
+        failpoint("set", set_state_text(w->record->state));
         AUTO(str) char *actor = own_actor(c);
         submit(c, e, w, actor, "set.move");
     } else {

@@ -1,0 +1,18 @@
+/* Places at which a test may have this process die at once, by name. Compiled in only
+ * with STILLPOINT_FAILPOINTS (the sanitizer builds); elsewhere nothing is left of them.
+ */
+#ifndef COMMON_OBS_FAILPOINT_H
+#define COMMON_OBS_FAILPOINT_H
+
+#ifdef STILLPOINT_FAILPOINTS
+/* SIGKILL, if the environment's STILLPOINT_FAILPOINT is "<machine>:<state>". */
+void failpoint(const char *machine, const char *state);
+#else
+static inline void failpoint(const char *machine, const char *state)
+{
+    (void)machine;
+    (void)state;
+}
+#endif
+
+#endif

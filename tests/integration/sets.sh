@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Consecutive sets under load: in every restored set each credit has its debit. The control, plain
+# copies without a pause, must find credits without. SETS says how many sets (50).
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=deploy/lab.sh
+. deploy/lab.sh
+# shellcheck source=tests/integration/report.sh
+. tests/integration/report.sh
+
+SETS=${SETS:-50}
+cli=$BUILD/stillpoint
+trap 'lab_down' EXIT
+
+# The states of all sets, one a line.
+states() {
+    "$cli" set list | awk 'NR > 1 { print $2 }'
+}
+
+all_complete() {
+    (($(states | grep -c '^COMPLETE$') == SETS))
+}
+
+# The lock of a group is free again once a set is CAPTURED, so sets follow each other while earlier
+# ones are still uploaded.
+take() {
+    local id
+    id=$("$cli" set create ledger) || return 1
+    lab_wait 30 is_captured "$id"
+}
+
+is_captured() {
+    "$cli" set show "$1" --json | grep -Eq '"state": ?"SET_(CAPTURED|UPLOADING|VALIDATING|COMPLETE)"'
+}
+
+# Restores with the command line alone, as on the day when every daemon is gone.
+restore_part() {
+    "$cli" repo restore "$2" --repo "$LAB/repo/ledger" --password-file "$LAB/etc/password" \
+        --target "$3" -q && [[ -e $3/$LAB/mnt/$1/data/ledger.db ]]
+}
+
+orphans_of() {
+    local id=$1 n dirs=() snapshot
+    for ((n = 1; n <= LAB_NODES; n++)); do
+        snapshot=$("$cli" set show "$id" | awk -v p="node-$n/ledger" '$1 == p { print $6 }')
+        restore_part "$n" "$snapshot" "$LAB/restore/$id/$n" || return 2
+        dirs+=("$LAB/restore/$id/$n$LAB/mnt/$n/data")
+    done
+    "$BUILD/tests/tools/ledger_check" "${dirs[@]}"
+    local status=$?
+    rm -rf "${LAB:?}/restore/$id"
+    return $status
+}
+
+control() {
+    local n start dirs=()
+    for ((n = 1; n <= LAB_NODES; n++)); do
+        mkdir -p "$LAB/plain/$n"
+        cp "$LAB/mnt/$n/data/"ledger.db* "$LAB/plain/$n/"
+        dirs+=("$LAB/plain/$n")
+        start=$(lab_transfers load)
+        lab_wait 60 lab_transferred load $((start + 100)) || return 2
+    done
+    ! "$BUILD/tests/tools/ledger_check" "${dirs[@]}"
+}
+
+lab_up
+lab_coordinator 1
+for ((n = 1; n <= LAB_NODES; n++)); do lab_node "$n"; done
+lab_shards
+lab_group 10s
+lab_load load
+lab_wait 60 lab_transferred load 200 || lab_die "the load does not start"
+
+check "a control without a pause finds credits without debits" control
+taken=0
+for ((i = 1; i <= SETS; i++)); do take && taken=$((taken + 1)); done
+check "$SETS sets were captured one after the other" test "$taken" -eq "$SETS"
+if lab_wait 300 all_complete; then
+    ok "all are COMPLETE"
+else
+    not_ok "all are COMPLETE" "$(states | sort | uniq -c | tr '\n' ' ')"
+fi
+lab_stop client-load
+clean=0
+for id in $("$cli" set list | awk 'NR > 1 { print $1 }'); do
+    orphans_of "$id" >"$LAB/log/orphans-$id" 2>&1 && clean=$((clean + 1))
+done
+if ((clean == SETS)); then
+    ok "every credit has its debit in all $SETS restored sets"
+else
+    not_ok "every credit has its debit in all $SETS restored sets" "$clean; $(grep -h . "$LAB"/log/orphans-* | grep -v orphans=0 | head -n 3 | tr '\n' ' ')"
+fi
+check "the audit chain holds" "$cli" audit list
+leaked=$(find "$LAB"/mnt/*/data/.stillpoint "$LAB"/captures -mindepth 1 -maxdepth 2 2>/dev/null | grep -c "ledger-")
+check "no capture is left behind" lab_wait 20 test "$leaked" -eq 0
+report
