@@ -131,6 +131,8 @@ static void give_work(struct world *w, struct sim_node *n, struct sim_hold *h,
 {
     if (act == HOLD_DO_FREEZE)
         n->journal_frozen = true;
+    if (!n->doer.alive)
+        return; /* the request goes to a dead process; DOER_DIED is on its way */
     struct work work = {act, h->set};
     n->doing = act;
     n->doing_set = sim_set_number(&h->set);
