@@ -621,6 +621,8 @@ static void on_guard_lost(struct sessions *s, struct session_acts *out)
 {
     for (size_t i = 0; i < s->n_sets; i++) {
         struct session *set = s->sets[i];
+        if (set->sm.state == SESSION_ABORTING && set->undo_asked)
+            ask_guard(set, SESSION_ACT_UNDO, out); /* its answer was lost with it */
         if (set->sm.state < SESSION_ARMING || set->sm.state > SESSION_COMMITTING)
             continue;
         undo(s, set, "the guardian went away and has thawed everything", out);
