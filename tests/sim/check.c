@@ -6,7 +6,7 @@
 
 #include "tests/sim/world.h"
 
-static void fail(const struct world *w, const char *what)
+void check_failed(const struct world *w, const char *what)
 {
     fprintf(stderr, "seed %llu, %lld ms: %s\n", (unsigned long long)w->seed,
             (long long)w->now_ms, what);
@@ -32,16 +32,16 @@ static void check_cut(const struct world *w, int set)
     for (int i = 0; i < SIM_NODES; i++) {
         const struct sim_capture *c = capture_of(&w->nodes[i], set);
         if (!c || !c->published)
-            fail(w, "a captured set lacks a capture");
+            check_failed(w, "a captured set lacks a capture");
         if (c->frozen_from_ms < 0)
-            fail(w, "I1: captured while not frozen");
+            check_failed(w, "I1: captured while not frozen");
         if (c->frozen_from_ms > last_frozen)
             last_frozen = c->frozen_from_ms;
         if (c->thawed_ms && c->thawed_ms < first_thawed)
             first_thawed = c->thawed_ms;
     }
     if (first_thawed < last_frozen)
-        fail(w, "I1: no instant at which all were frozen");
+        check_failed(w, "I1: no instant at which all were frozen");
 }
 
 static void check_pause(const struct world *w, const struct sim_node *n)
@@ -49,9 +49,9 @@ static void check_pause(const struct world *w, const struct sim_node *n)
     bool doomed = n->kernel.doomed_at_ms != 0;
     if (n->kernel.frozen && !doomed &&
         w->now_ms - n->kernel.frozen_at_ms > SIM_HOLD_MS + 1000)
-        fail(w, "I2: frozen for longer than hold_limit + 1 s");
+        check_failed(w, "I2: frozen for longer than hold_limit + 1 s");
     if (n->kernel.frozen && doomed && n->keeper.alive)
-        fail(w, "I2: the guardian is back and something is still frozen");
+        check_failed(w, "I2: the guardian is back and something is still frozen");
 }
 
 void check_world(const struct world *w)
@@ -59,12 +59,12 @@ void check_world(const struct world *w)
     for (int s = 0; s < w->n_sets; s++) {
         const struct sim_record *r = &w->etcd.sets[s];
         if (r->was_captured && r->was_aborted)
-            fail(w, "I4: both captured and aborted");
+            check_failed(w, "I4: both captured and aborted");
         if (r->state == SIM_CAPTURED)
             check_cut(w, s);
         for (int i = 0; i < SIM_NODES; i++)
             if (w->nodes[i].freezes_of_set[s] > 1)
-                fail(w, "I7: one set froze a domain twice");
+                check_failed(w, "I7: one set froze a domain twice");
     }
     for (int i = 0; i < SIM_NODES; i++)
         check_pause(w, &w->nodes[i]);
@@ -89,13 +89,13 @@ bool nothing_frozen(const struct world *w)
 void check_settled(const struct world *w)
 {
     if (!all_recorded(w))
-        fail(w, "I11: a set has no verdict long after the faults ended");
+        check_failed(w, "I11: a set has no verdict long after the faults ended");
     if (!nothing_frozen(w))
-        fail(w, "something is still frozen");
+        check_failed(w, "something is still frozen");
     if (w->etcd.group_lock.exists)
-        fail(w, "a lock is leaked");
+        check_failed(w, "a lock is leaked");
     for (int s = 0; s < w->n_sets; s++)
         for (int i = 0; i < SIM_NODES; i++)
             if (w->etcd.sets[s].state == SIM_ABORTED && capture_of(&w->nodes[i], s))
-                fail(w, "an aborted set leaks a capture");
+                check_failed(w, "an aborted set leaks a capture");
 }

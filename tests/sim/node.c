@@ -149,6 +149,31 @@ static void perform(struct world *w, struct sim_node *n, struct session_acts *ac
     }
 }
 
+/* I3, judged by what is durable: the highest token journaled for the set, and for acts on
+ * the domain, for the domain. */
+static bool is_stale(const struct sim_node *n, const struct agent_request *r)
+{
+    struct set_id id;
+    sim_set_name(r->set, &id);
+    const struct session *set = sessions_find(&n->durable, &id);
+    if (set && set->token.revision > r->token.revision)
+        return true;
+    if (r->call == CALL_ABORT || r->call == CALL_INSPECT)
+        return false;
+    for (size_t i = 0; i < n->durable.fence.n_domains; i++)
+        if (n->durable.fence.domains[i].token.revision > r->token.revision)
+            return true;
+    return false;
+}
+
+static int state_of(const struct sim_node *n, int set)
+{
+    struct set_id id;
+    sim_set_name(set, &id);
+    const struct session *s = sessions_find(&n->sessions, &id);
+    return s ? s->sm.state : -1;
+}
+
 void agent_request(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
@@ -185,7 +210,11 @@ void agent_request(struct world *w, struct event *ev)
                                .reason = "told to abort"};
     sim_set_name(r->set, &se.set);
     w->armed_set = r->set;
+    bool stale = is_stale(n, r);
+    int before = state_of(n, r->set);
     feed(w, n, &se);
+    if (stale && state_of(n, r->set) != before)
+        check_failed(w, "I3: a stale token was obeyed");
 }
 
 /* ---- registration: learns the verdict on what it still holds ---- */

@@ -291,6 +291,8 @@ void doer_kill(struct world *w, int node);
 void keeper_kill(struct world *w, int node, bool restart);
 void node_kill_all(struct world *w, int node);
 
+/* Says seed, time and what is wrong, and aborts. */
+void check_failed(const struct world *w, const char *what);
 /* Invariants I1 to I4, I7 after every step; I2 with the bound's reason. */
 void check_world(const struct world *w);
 /* I11 and leaks, once faults have stopped and time has passed. */
