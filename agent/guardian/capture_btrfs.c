@@ -50,7 +50,7 @@ static struct err *btrfs_take(const struct config_partition *p, int dir, const c
     if (source < 0)
         return err_os(errno, "open '%s'", p->path);
     args.fd = source;
-    strcpy(args.name, name);
+    memcpy(args.name, name, strlen(name) + 1);
     if (ioctl(dir, BTRFS_IOC_SNAP_CREATE_V2, &args) != 0)
         return err_os(errno, "snapshot '%s' as '%s/%s'", p->path, p->capture.dir, name);
     return NULL;
@@ -61,7 +61,7 @@ static struct err *btrfs_remove(int dir, const char *name)
     struct btrfs_ioctl_vol_args args = {0};
     if (strlen(name) > BTRFS_PATH_NAME_MAX)
         return err_new(ERR_INVALID, "capture name '%s' is too long for btrfs", name);
-    strcpy(args.name, name);
+    memcpy(args.name, name, strlen(name) + 1);
     if (ioctl(dir, BTRFS_IOC_SNAP_DESTROY, &args) != 0 && errno != ENOENT)
         return err_os(errno, "remove snapshot '%s'", name);
     return NULL;

@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "agent/guardian/freezelog.h"
@@ -19,6 +18,7 @@
 #include "agent/shell/config.h"
 #include "common/base/mem.h"
 #include "common/obs/log.h"
+#include "common/obs/notify.h"
 
 #define ORPHANS_MS 2000 /* how long doers of a dead keeper are waited for */
 #define BACKLOG 8
@@ -105,7 +105,7 @@ static struct err *listen_at(const char *path, int *out)
     if (strlen(path) >= sizeof(a.sun_path))
         return err_new(ERR_INVALID, "guardian_socket '%s' is longer than %zu bytes", path,
                        sizeof(a.sun_path) - 1);
-    strcpy(a.sun_path, path);
+    memcpy(a.sun_path, path, strlen(path) + 1);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_os(errno, "make a socket");
@@ -165,10 +165,10 @@ static struct err *run(const struct config *c)
     TRY(start(c, runtime, &life_lock));
     TRY(listen_at(c->guardian_socket, &listen_fd));
     TRY(keeper_init(c, runtime, listen_fd, life_lock));
-    sd_notify(0, "READY=1");
+    notify_ready(NULL, "serving");
     log_info("guardian", "ready", "node=%s partitions=%zu", c->node, c->n_partitions);
     keeper_run();
-    sd_notify(0, "STOPPING=1");
+    notify_stopping();
     unlink(c->guardian_socket);
     return NULL;
 }

@@ -152,7 +152,7 @@ struct err *writers_check(const struct config_partition *p, const char *cgroup)
         return err_os(errno, "open '/proc'");
     struct err *e = NULL;
     for (struct dirent *ent; !e && (ent = readdir(d));) {
-        s.pid = atoi(ent->d_name);
+        s.pid = (pid_t)strtol(ent->d_name, NULL, 10);
         if (s.pid > 0 && s.pid != getpid())
             e = check_process(&s, cgroup);
     }

@@ -19,7 +19,7 @@ static struct err *check_address(const char *text)
     const char *colon = strrchr(text, ':');
     size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
     if (!colon || colon == text || digits == 0 || digits > 5 || colon[1 + digits] != 0 ||
-        atoi(colon + 1) < 1 || atoi(colon + 1) > 65535)
+        strtol(colon + 1, NULL, 10) < 1 || strtol(colon + 1, NULL, 10) > 65535)
         return err_new(ERR_INVALID, "'%s' is not 'host:port'", text);
     return NULL;
 }

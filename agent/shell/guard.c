@@ -156,7 +156,7 @@ static struct err *connect_to(int fd, const char *path, int64_t until_ms)
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(a.sun_path))
         return err_new(ERR_INVALID, "socket path '%s' is too long", path);
-    strcpy(a.sun_path, path);
+    memcpy(a.sun_path, path, strlen(path) + 1);
     while (connect(fd, (struct sockaddr *)&a, sizeof(a)) != 0) {
         if (errno == ENOENT || errno == ECONNREFUSED)
             return err_make(

@@ -16,7 +16,7 @@ void notify_ready(struct loop *l, const char *status)
 {
     uint64_t usec = 0;
     sd_notifyf(0, "READY=1\nSTATUS=%s", status);
-    if (sd_watchdog_enabled(0, &usec) <= 0)
+    if (!l || sd_watchdog_enabled(0, &usec) <= 0)
         return;
     interval_ms = (int64_t)(usec / 2000);
     beat(l);

@@ -6,7 +6,8 @@
 #include "common/loop/loop.h"
 
 /* READY=1, and from then on WATCHDOG=1 at half the interval that systemd asked for: the
- * loop itself sends it, so a loop that hangs is noticed. */
+ * loop itself sends it, so a loop that hangs is noticed. NULL: a process without a
+ * loop, which the watchdog must not be set for. */
 void notify_ready(struct loop *l, const char *status);
 void notify_status(const char *status);
 void notify_stopping(void);

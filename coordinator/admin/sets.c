@@ -205,7 +205,8 @@ static struct err *restore(struct coord *c, struct rpc_call *call,
             continue;
         TaskRecord *t = asked_task(s, p, STILLPOINT__V1__TASK_KIND__TASK_RESTORE,
                                    req->node[0] ? req->node : p->node);
-        AUTO(str) char *target = mem_printf("%s/%s/%s", req->target, p->node, p->partition);
+        AUTO(str)
+        char *target = mem_printf("%s/%s/%s", req->target, p->node, p->partition);
         pb_set(&t->target, target);
         ask_for(c, t, actor, r);
     }

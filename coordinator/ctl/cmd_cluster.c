@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
+#include "common/conf/units.h"
 #include "common/wire/wire.h"
 #include "coordinator/ctl/remote.h"
 
@@ -83,7 +84,9 @@ static int run_audit(struct ctl *c)
 {
     Stillpoint__V1__ListAuditRequest req = STILLPOINT__V1__LIST_AUDIT_REQUEST__INIT;
     const char *from = ctl_value(c, "from");
-    req.from = from ? atoll(from) : 1;
+    struct err *e = units_int(from ? from : "1", &req.from);
+    if (e)
+        return ctl_fail(c, err_wrap(e, "--from"), CTL_USAGE);
     AUTO(wire) ProtobufCMessage *m = NULL;
     int status = ask(c, "ListAudit", &req.base, &m);
     if (!m)

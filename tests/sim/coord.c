@@ -169,7 +169,7 @@ static void send_call(struct world *w, struct sim_coord *c, struct sim_run *run,
     req.cut_unix_ms = run->round.cut_unix_ms;
     assert(run->round.n_epochs <= SIM_NODES);
     req.n_epochs = run->round.n_epochs;
-    if (req.n_epochs)
+    if (req.n_epochs > 0) /* before a Commit there are none, and no array */
         memcpy(req.epochs, run->round.epochs, req.n_epochs * sizeof req.epochs[0]);
     world_post(w, &c->proc, SIM_CALL_TIMEOUT_MS, on_call_timeout, c,
                mem_dup(&run->set, sizeof run->set), id);

@@ -18,7 +18,7 @@
 /* --- a message with the types that our own protos do not use -------------------------
  */
 
-typedef struct {
+struct odd {
     ProtobufCMessage base;
     double real;
     float small;
@@ -27,13 +27,13 @@ typedef struct {
     int32_t zigzag;
     size_t n_numbers;
     int64_t *numbers;
-} odd;
+};
 
 static void odd_init(ProtobufCMessage *m);
 #define ODD_FIELD(id, name, label, type, quantifier, member)                             \
     {                                                                                    \
-#name, id, label, type, quantifier, offsetof(odd, member), NULL, NULL, 0, 0,     \
-            NULL, NULL                                                                   \
+#name, id, label, type, quantifier, offsetof(struct odd, member), NULL, NULL, 0, \
+            0, NULL, NULL                                                                \
     }
 static const ProtobufCFieldDescriptor odd_fields[] = {
     ODD_FIELD(1, real, PROTOBUF_C_LABEL_NONE, PROTOBUF_C_TYPE_DOUBLE, 0, real),
@@ -42,13 +42,13 @@ static const ProtobufCFieldDescriptor odd_fields[] = {
     ODD_FIELD(4, fixed, PROTOBUF_C_LABEL_NONE, PROTOBUF_C_TYPE_FIXED32, 0, fixed),
     ODD_FIELD(5, zig_zag, PROTOBUF_C_LABEL_NONE, PROTOBUF_C_TYPE_SINT32, 0, zigzag),
     ODD_FIELD(6, numbers, PROTOBUF_C_LABEL_REPEATED, PROTOBUF_C_TYPE_INT64,
-              offsetof(odd, n_numbers), numbers),
+              offsetof(struct odd, n_numbers), numbers),
 };
 static const ProtobufCIntRange odd_ranges[] = {{1, 0}, {0, ARRAY_LEN(odd_fields)}};
 static const ProtobufCMessageDescriptor odd_descriptor = {
     .magic = PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
     .name = "test.Odd",
-    .sizeof_message = sizeof(odd),
+    .sizeof_message = sizeof(struct odd),
     .n_fields = ARRAY_LEN(odd_fields),
     .fields = odd_fields,
     .n_field_ranges = 1,
@@ -58,7 +58,7 @@ static const ProtobufCMessageDescriptor odd_descriptor = {
 
 static void odd_init(ProtobufCMessage *m)
 {
-    *(odd *)m = (odd){.base = PROTOBUF_C_MESSAGE_INIT(&odd_descriptor)};
+    *(struct odd *)m = (struct odd){.base = PROTOBUF_C_MESSAGE_INIT(&odd_descriptor)};
 }
 
 static ProtobufCMessage *decoded(const ProtobufCMessageDescriptor *md, const char *json)
@@ -76,7 +76,7 @@ START_TEST(numbers_keep_their_value)
                                  "\"18446744073709551615\",\"fixed\":4294967295,"
                                  "\"zigZag\":-2147483648,\"numbers\":[\"-9223372036854775"
                                  "808\",9223372036854775807,1e3]}");
-    odd *o = (odd *)m;
+    struct odd *o = (struct odd *)m;
     ck_assert(o->real == -0.1);
     ck_assert(o->small == 1.5f);
     ck_assert(o->large == UINT64_MAX);
@@ -87,8 +87,8 @@ START_TEST(numbers_keep_their_value)
     ck_assert(o->numbers[2] == 1000);
     AUTO(str) char *json = pbjson_encode(m, 0);
     AUTO(wire) ProtobufCMessage *again = decoded(&odd_descriptor, json);
-    ck_assert(((odd *)again)->real == -0.1);
-    ck_assert(((odd *)again)->large == UINT64_MAX);
+    ck_assert(((struct odd *)again)->real == -0.1);
+    ck_assert(((struct odd *)again)->large == UINT64_MAX);
     ck_assert_ptr_nonnull(strstr(json, "\"large\":\"18446744073709551615\""));
     ck_assert_ptr_nonnull(strstr(json, "\"fixed\":4294967295"));
 }
@@ -99,8 +99,8 @@ START_TEST(special_reals_are_text)
     AUTO(wire)
     ProtobufCMessage *m =
         decoded(&odd_descriptor, "{\"real\":\"NaN\",\"small\":\"-Infinity\"}");
-    ck_assert(isnan(((odd *)m)->real));
-    ck_assert(isinf(((odd *)m)->small));
+    ck_assert(isnan(((struct odd *)m)->real));
+    ck_assert(isinf(((struct odd *)m)->small));
     AUTO(str) char *json = pbjson_encode(m, 0);
     ck_assert_str_eq(json, "{\"real\":\"NaN\",\"small\":\"-Infinity\"}");
 }
