@@ -303,7 +303,10 @@ static struct err *seal(struct work *w)
 static struct err *check_target(const struct work *w)
 {
     const char *target = w->task->target;
-    if (target[0] != '/' || strstr(target, "/../") || strstr(target, "//"))
+    size_t n = strlen(target);
+    bool plain = target[0] == '/' && !strstr(target, "/../") && !strstr(target, "//") &&
+                 !(n >= 3 && strcmp(target + n - 3, "/..") == 0);
+    if (!plain)
         return err_new(ERR_INVALID, "target '%.200s' is not a plain absolute path",
                        target);
     for (size_t i = 0; i < w->conf->n_restore_dirs; i++)

@@ -1,6 +1,7 @@
 #include "common/wire/utf8.h"
 
 #include "common/base/buf.h"
+#include "common/base/mem.h"
 
 static bool follows(unsigned char c)
 {
@@ -50,4 +51,31 @@ char *utf8_repair(const char *s)
         s += n ? n : 1;
     }
     return buf_steal(&out);
+}
+
+/* The controls below U+0020, U+007F, and U+0080 to U+009F, which terminals obey too. */
+static bool is_control(const char *s, size_t n)
+{
+    unsigned char c = (unsigned char)*s;
+    return c < 0x20 || c == 0x7f || (n == 2 && c == 0xc2 && (unsigned char)s[1] < 0xa0);
+}
+
+char *utf8_printable(const char *s, size_t most)
+{
+    struct buf out;
+    buf_init(&out);
+    while (*s) {
+        size_t n = utf8_char(s);
+        size_t width = n ? n : 1;
+        if (out.len + width > most)
+            break;
+        if (n == 0 || is_control(s, n))
+            buf_char(&out, n ? ' ' : '?');
+        else
+            buf_add(&out, s, n);
+        s += width;
+    }
+    char *text = mem_strdup(buf_text(&out));
+    buf_fini(&out);
+    return text;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/wire/scan.h"
 #include "common/wire/utf8.h"
 
 void *wire_pack(const ProtobufCMessage *msg, size_t *len)
@@ -77,6 +78,7 @@ static struct err *check_text(const ProtobufCMessage *msg)
 struct err *wire_unpack(const ProtobufCMessageDescriptor *md, const void *bytes,
                         size_t len, ProtobufCMessage **out)
 {
+    TRY_CTX(scan_message(md, bytes, len), "%s", md->name);
     struct budget budget = {WIRE_HEAP_BYTES, false};
     ProtobufCAllocator allocator = {spend, give_back, &budget};
     AUTO(wire)

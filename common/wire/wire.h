@@ -15,8 +15,9 @@ enum { WIRE_HEAP_BYTES = 64 << 20 };
 
 /* The packed message, malloc'd; never NULL. */
 void *wire_pack(const ProtobufCMessage *msg, size_t *len) MUST_USE;
-/* INVALID, naming the message: malformed bytes, or text that is not UTF-8. LIMIT: it
- * would take more than WIRE_HEAP_BYTES. The result is the caller's: wire_free. */
+/* INVALID, naming message and member: malformed bytes, or text that is not UTF-8 or has a
+ * NUL. LIMIT: it would take more than WIRE_HEAP_BYTES. The result is the caller's:
+ * wire_free. */
 struct err *wire_unpack(const ProtobufCMessageDescriptor *md, const void *bytes,
                         size_t len, ProtobufCMessage **out) MUST_USE;
 void wire_free(ProtobufCMessage *msg);

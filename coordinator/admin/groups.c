@@ -9,6 +9,7 @@
 typedef Stillpoint__V1__GroupSpec GroupSpec;
 
 enum {
+    GROUP_NAME_MAX = 40, /* a set's name adds 22 */
     GROUP_HOLD_MIN_MS = 100,
     GROUP_HOLD_MAX_MS = 60000,
     GROUP_HOLD_MS = 10000,
@@ -31,6 +32,11 @@ static struct err *complete(GroupSpec *s)
 {
     char name[NAME_BYTES];
     TRY(name_copy(name, s->group, "field 'group':"));
+    if (strlen(s->group) > GROUP_NAME_MAX)
+        return err_new(ERR_INVALID,
+                       "field 'group': '%s' has more than %d characters: the names of "
+                       "its sets begin with it",
+                       s->group, GROUP_NAME_MAX);
     TRY(name_copy(name, s->repository, "field 'repository':"));
     s->hold_limit_ms = s->hold_limit_ms ? s->hold_limit_ms : GROUP_HOLD_MS;
     s->freeze_timeout_ms = s->freeze_timeout_ms ? s->freeze_timeout_ms : GROUP_FREEZE_MS;
@@ -41,6 +47,9 @@ static struct err *complete(GroupSpec *s)
     TRY(check_range("freeze_timeout_ms", s->freeze_timeout_ms, 1, GROUP_TIMEOUT_MAX_MS));
     TRY(check_range("prepare_timeout_ms", s->prepare_timeout_ms, 1,
                     GROUP_TIMEOUT_MAX_MS));
+    if (s->consistency > STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED)
+        return err_new(ERR_INVALID, "field 'consistency': unknown value %d",
+                       (int)s->consistency);
     if (s->consistency != STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT)
         return err_new(ERR_INVALID,
                        "field 'consistency': only 'strict' is supported so far");
@@ -60,6 +69,7 @@ static struct err *complete(GroupSpec *s)
 }
 
 struct apply {
+    struct coord *coord;
     struct rpc_call *call;
     GroupSpec *spec;
 };
@@ -67,6 +77,7 @@ struct apply {
 static void drop_apply(void *arg)
 {
     struct apply *a = arg;
+    a->coord->applying = false;
     if (a->call)
         rpc_fail(a->call,
                  err_new(ERR_TIMEOUT, "the coordinator stopped leading; look with "
@@ -80,8 +91,6 @@ static void on_applied(struct coord *c, struct meta_txn *t, void *arg)
 {
     struct apply *a = arg;
     struct group_entry *g = admin_group(c, a->spec->group);
-    if (g)
-        g->writing = false;
     if (meta_txn_outcome(t) != META_DONE) {
         bool unknown = meta_txn_outcome(t) == META_UNKNOWN;
         rpc_fail(STEAL(a->call),
@@ -113,8 +122,12 @@ static struct err *begin_apply(struct coord *c, struct rpc_call *call,
     GroupSpec *s = (GroupSpec *)copy;
     TRY(complete(s));
     struct group_entry *g = admin_group(c, s->group);
-    if (g && g->writing)
-        return err_new(ERR_UNAVAILABLE, "group '%s' is being written", s->group);
+    /* Two at once would compare the same revision, and the loser's conflict would make
+     * this coordinator doubt all it knows. */
+    if (c->applying)
+        return err_new(ERR_UNAVAILABLE, "another group is being written: try again");
+    if (!g && c->n_groups >= COORD_MAX_GROUPS)
+        return err_new(ERR_LIMIT, "there are %d groups already", COORD_MAX_GROUPS);
     s->schema = 1;
     s->version = g ? g->spec->version + 1 : 1;
     struct meta_key k;
@@ -126,9 +139,9 @@ static struct err *begin_apply(struct coord *c, struct rpc_call *call,
     meta_txn_if_mod(t, &k, g ? g->mod_revision : 0);
     meta_txn_put(t, &k, json, 0);
     meta_txn_audit(t, actor, "group.apply", s->group, before, json);
-    if (g)
-        g->writing = true;
+    c->applying = true;
     struct apply *a = mem_zalloc(sizeof *a);
+    a->coord = c;
     a->call = call;
     a->spec = (GroupSpec *)STEAL(copy);
     store_submit(c, t, on_applied, drop_apply, a);

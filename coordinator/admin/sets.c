@@ -52,8 +52,8 @@ static struct err *make_id(const char *group, const char *request_id, struct set
         strftime(when, sizeof when, "%Y%m%dt%H%M%Sz", &tm);
         snprintf(suffix, sizeof suffix, "%s-%s", when, hex);
     }
-    AUTO(str) char *id = mem_printf("%.36s-%s", group, suffix);
-    return name_copy(out->text, id, "set");
+    AUTO(str) char *id = mem_printf("%s-%s", group, suffix);
+    return name_copy(out->text, id, "field 'request_id': set");
 }
 
 void admin_create_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
@@ -77,8 +77,18 @@ void admin_create_set(struct rpc_call *call, const ProtobufCMessage *m, void *ct
         return;
     }
     struct set_entry *known = set_find(c, id.text);
+    if (known && strcmp(known->record->group, req->group) != 0) {
+        rpc_fail(call, err_new(ERR_CONFLICT, "set '%s' is of group '%s'", id.text,
+                               known->record->group));
+        return;
+    }
     if (known) {
         rpc_reply(call, &known->record->base);
+        return;
+    }
+    if (run_exists(c, id.text)) { /* two rounds of one set would share its locks */
+        rpc_fail(call,
+                 err_new(ERR_UNAVAILABLE, "set '%s' is being begun: ask again", id.text));
         return;
     }
     AUTO(str) char *actor = admin_actor(call);
@@ -140,13 +150,16 @@ void admin_list_tasks(struct rpc_call *call, const ProtobufCMessage *m, void *ct
 static TaskRecord *asked_task(const struct set_entry *s, const Stillpoint__V1__Part *p,
                               Stillpoint__V1__TaskKind kind, const char *node)
 {
+    static int64_t last_ms; /* part of the id, so never twice the same */
+    int64_t now_ms = wall_ms();
+    last_ms = now_ms > last_ms ? now_ms : last_ms + 1;
     TaskRecord *t = mem_alloc(sizeof *t);
     stillpoint__v1__task_record__init(t);
     t->schema = 1;
     t->kind = kind;
     t->id = mem_printf("%s.%s-%llx.%s.%s", s->record->set,
-                       task_kind_name((enum task_kind)kind),
-                       (unsigned long long)wall_ms(), node, p->partition);
+                       task_kind_name((enum task_kind)kind), (unsigned long long)last_ms,
+                       node, p->partition);
     pb_set(&t->set, s->record->set);
     pb_set(&t->group, s->record->group);
     pb_set(&t->node, node);
@@ -174,8 +187,11 @@ static bool is_named(const Stillpoint__V1__Part *p, const char *wanted)
     return !wanted[0] || strcmp(name, wanted) == 0;
 }
 
-static struct err *check_restorable(const struct set_entry *s)
+static struct err *check_restorable(const struct coord *c, const struct set_entry *s)
 {
+    if (c->n_tasks + s->record->n_parts > COORD_MAX_TASKS)
+        return err_new(ERR_LIMIT, "%zu tasks are recorded, at most %d", c->n_tasks,
+                       COORD_MAX_TASKS);
     Stillpoint__V1__SetState state = s->record->state;
     if (state == STILLPOINT__V1__SET_STATE__SET_COMPLETE ||
         state == STILLPOINT__V1__SET_STATE__SET_DAMAGED)
@@ -192,7 +208,7 @@ static struct err *restore(struct coord *c, struct rpc_call *call,
 {
     struct set_entry *s;
     TRY(find_set(c, req->set, &s));
-    TRY(check_restorable(s));
+    TRY(check_restorable(c, s));
     if (req->target[0] != '/')
         return err_new(ERR_INVALID, "field 'target': '%.200s' is not an absolute path",
                        req->target);
@@ -222,7 +238,7 @@ static struct err *verify(struct coord *c, struct rpc_call *call,
 {
     struct set_entry *s;
     TRY(find_set(c, req->set, &s));
-    TRY(check_restorable(s));
+    TRY(check_restorable(c, s));
     AUTO(str) char *actor = admin_actor(call);
     for (size_t i = 0; i < s->record->n_parts; i++) {
         const Stillpoint__V1__Part *p = s->record->parts[i];

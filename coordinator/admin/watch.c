@@ -102,9 +102,11 @@ static void on_gone(void *arg)
 /* Returns whether the stream goes on. */
 static bool send(struct watcher *w, struct set_entry *e)
 {
+    w->behind = w->slow;
+    if (w->slow) /* it gets the newest state once it has read the older ones */
+        return true;
     Stillpoint__V1__SetEvent *ev = event_of(w->coord, e);
-    /* A slow watcher's queue is bounded by the transport; progress is not worth more. */
-    rpc_send(w->call, &ev->base);
+    w->slow = !rpc_send(w->call, &ev->base);
     wire_free(&ev->base);
     return !set_state_is_terminal((enum set_state)e->record->state) || e->run;
 }
@@ -118,6 +120,15 @@ void watch_notify(struct coord *c, struct set_entry *e)
             on_gone(w);
         w = next;
     }
+}
+
+static void on_writable(void *arg)
+{
+    struct watcher *w = arg;
+    struct set_entry *e = set_find(w->coord, w->set);
+    w->slow = false;
+    if (e && w->behind && !send(w, e))
+        on_gone(w);
 }
 
 void watchers_end(struct coord *c)
@@ -159,5 +170,6 @@ void admin_watch_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx
         on_gone(w);
         return;
     }
+    rpc_call_on_writable(call, on_writable, w);
     rpc_call_on_cancel(call, on_gone, w);
 }

@@ -26,9 +26,12 @@ enum {
     COORD_MAX_SETS = 10000,
     COORD_MAX_RUNS = 64,
     COORD_MAX_WATCHERS = 256,
-    COORD_SWEEP_MS = 2000,     /* between looks for work that nobody reported */
-    COORD_LOCK_SWEEP = 5,      /* every so many sweeps, orphaned locks too */
-    COORD_LOCK_RETRY_MS = 500, /* a lock held by a dead leader's lease */
+    COORD_MAX_GROUPS = 1000,
+    COORD_MAX_TASKS = 50000,
+    COORD_NODE_STORE_MS = 2000, /* a node's record is written no more often */
+    COORD_SWEEP_MS = 2000,      /* between looks for work that nobody reported */
+    COORD_LOCK_SWEEP = 5,       /* every so many sweeps, orphaned locks too */
+    COORD_LOCK_RETRY_MS = 500,  /* a lock held by a dead leader's lease */
     COORD_LOCK_WAIT_MS = 30000,
 };
 
@@ -46,6 +49,8 @@ struct set_entry {
 struct node_entry {
     Stillpoint__V1__NodeRecord *record; /* owned */
     struct rpc_channel *channel;        /* owned; NULL until it is called */
+    char *stored;      /* what the store holds as far as is known; owned; NULL: nothing */
+    int64_t stored_ms; /* when it was last written */
 };
 
 struct task_entry {
@@ -59,7 +64,6 @@ struct task_entry {
 struct group_entry {
     Stillpoint__V1__GroupSpec *spec; /* owned */
     int64_t mod_revision;
-    bool writing;
 };
 
 /* One stream of AdminService.WatchSet. */
@@ -67,6 +71,8 @@ struct watcher {
     struct rpc_call *call;
     struct coord *coord;
     char set[NAME_BYTES];
+    bool slow;   /* its queue is full: nothing is sent until it is empty */
+    bool behind; /* something changed meanwhile */
     struct watcher *next;
 };
 
@@ -103,6 +109,7 @@ struct coord {
     size_t n_tasks, cap_tasks;
     struct group_entry **groups;
     size_t n_groups, cap_groups;
+    bool applying; /* a group is being written: one at a time */
     struct run *runs;
     struct watcher *watchers;
 };
@@ -120,6 +127,8 @@ void load_begin(struct coord *c);
 /* Memory may be behind the store: drop it, and the rounds, and read everything again. */
 void load_again(struct coord *c);
 void load_forget(struct coord *c);
+/* CORRUPT, INVALID: a set's record that nothing can be done with, whoever wrote it. */
+struct err *load_check_set(const Stillpoint__V1__SetRecord *s) MUST_USE;
 
 /* ---- store.c: work on the store's thread ---- */
 /* `work` runs there; then, if the term in which it was asked for still lasts, `done` on
@@ -172,6 +181,8 @@ void run_create(struct coord *c, const struct group_entry *g, const char *set_id
 void run_recover(struct coord *c, struct set_entry *e);
 /* The live state, which may be FREEZING or CAPTURING. */
 Stillpoint__V1__SetState run_phase(const struct run *r);
+/* Is a round of this set under way, its record perhaps not stored yet? */
+bool run_exists(const struct coord *c, const char *set);
 void runs_stop(struct coord *c);
 size_t runs_count(const struct coord *c);
 

@@ -57,23 +57,111 @@ static ProtobufCMessage *decode(const ProtobufCMessageDescriptor *d,
     return NULL;
 }
 
+static struct err *check_key(const struct meta_record *r, const char *prefix,
+                             const char *name)
+{
+    char copy[NAME_BYTES];
+    TRY_CTX(name_copy(copy, name, "name"), "key '%s'", r->key);
+    if (strncmp(r->key, prefix, strlen(prefix)) == 0 &&
+        strcmp(r->key + strlen(prefix), name) == 0)
+        return NULL;
+    return err_new(ERR_CORRUPT, "key '%s': the record says it is '%s'", r->key, name);
+}
+
+static struct err *check_group(const Stillpoint__V1__GroupSpec *g)
+{
+    char name[NAME_BYTES];
+    if (!g)
+        return err_new(ERR_CORRUPT, "'spec': missing");
+    TRY(name_copy(name, g->repository, "'repository'"));
+    if (g->n_partitions == 0 || g->n_partitions > CUT_MAX_PARTS)
+        return err_new(ERR_CORRUPT, "'partitions': %zu", g->n_partitions);
+    return NULL;
+}
+
+struct err *load_check_set(const Stillpoint__V1__SetRecord *s)
+{
+    char name[NAME_BYTES];
+    TRY(name_copy(name, s->set, "'set'"));
+    TRY(name_copy(name, s->group, "'group'"));
+    TRY_CTX(check_group(s->spec), "set '%s'", s->set);
+    if (s->n_parts == 0 || s->n_parts > CUT_MAX_PARTS)
+        return err_new(ERR_CORRUPT, "set '%s' has %zu parts", s->set, s->n_parts);
+    if (s->state > STILLPOINT__V1__SET_STATE__SET_DAMAGED)
+        return err_new(ERR_CORRUPT, "set '%s' is in state %d", s->set, (int)s->state);
+    for (size_t i = 0; i < s->n_parts; i++) {
+        TRY(name_copy(name, s->parts[i]->node, "'node'"));
+        TRY(name_copy(name, s->parts[i]->partition, "'partition'"));
+        if (s->parts[i]->state > STILLPOINT__V1__PART_STATE__PART_FAILED)
+            return err_new(ERR_CORRUPT, "part %zu of set '%s' is in state %d", i, s->set,
+                           (int)s->parts[i]->state);
+    }
+    return NULL;
+}
+
+static struct err *check_task(const Stillpoint__V1__TaskRecord *t, const char *key)
+{
+    char name[NAME_BYTES];
+    TRY(name_copy(name, t->set, "'set'"));
+    TRY(name_copy(name, t->node, "'node'"));
+    AUTO(str) char *want = mem_printf("tasks/%s/%s", t->node, t->id);
+    if (strcmp(want, key) != 0)
+        return err_new(ERR_CORRUPT, "key '%s': the record says it is '%s'", key, want);
+    return NULL;
+}
+
+/* Takes `m` only if what is stored under the key can be worked with. */
+static ProtobufCMessage *unless(struct err *bad, ProtobufCMessage *m)
+{
+    if (!bad)
+        return m;
+    log_err(LOG_LEVEL_ERROR, "load", "bad_record", bad);
+    wire_free(m);
+    return NULL;
+}
+
+static ProtobufCMessage *read_set(const struct meta_record *r)
+{
+    ProtobufCMessage *m = decode(&stillpoint__v1__set_record__descriptor, r);
+    const Stillpoint__V1__SetRecord *s = (const void *)m;
+    struct err *bad = m ? check_key(r, "sets/", s->set) : NULL;
+    if (m && !bad)
+        bad = load_check_set(s);
+    return m ? unless(bad, m) : NULL;
+}
+
+static ProtobufCMessage *read_group(const struct meta_record *r)
+{
+    ProtobufCMessage *m = decode(&stillpoint__v1__group_spec__descriptor, r);
+    const Stillpoint__V1__GroupSpec *g = (const void *)m;
+    struct err *bad = m ? check_key(r, "groups/", g->group) : NULL;
+    if (m && !bad)
+        bad = check_group(g);
+    return m ? unless(bad, m) : NULL;
+}
+
 static void take_nodes(struct coord *c, struct meta_list *l)
 {
     for (size_t i = 0; i < l->n; i++) {
         ProtobufCMessage *m =
             decode(&stillpoint__v1__node_record__descriptor, &l->items[i]);
-        if (m) /* known, but not connected until it registers here */
-            log_err(LOG_LEVEL_ERROR, "load", "bad_node",
-                    node_put(c, (Stillpoint__V1__NodeRecord *)m,
-                             loop_now_ms() - REGISTRY_GONE_MS));
+        if (!m)
+            continue;
+        AUTO(str) char *name = mem_strdup(((Stillpoint__V1__NodeRecord *)m)->node);
+        /* Known, but not connected until it registers here. */
+        log_err(LOG_LEVEL_ERROR, "load", "bad_node",
+                node_put(c, (Stillpoint__V1__NodeRecord *)m,
+                         loop_now_ms() - REGISTRY_GONE_MS));
+        struct node_entry *n = node_find(c, name);
+        if (n && !n->stored)
+            n->stored = mem_strdup(l->items[i].value);
     }
 }
 
 static void take_groups(struct coord *c, struct meta_list *l)
 {
     for (size_t i = 0; i < l->n; i++) {
-        ProtobufCMessage *m =
-            decode(&stillpoint__v1__group_spec__descriptor, &l->items[i]);
+        ProtobufCMessage *m = read_group(&l->items[i]);
         if (!m)
             continue;
         struct group_entry *g = mem_zalloc(sizeof *g);
@@ -88,13 +176,14 @@ static void take_sets(struct coord *c, struct load *l)
 {
     for (size_t i = 0; i < l->sets.n; i++) {
         const struct meta_record *r = &l->sets.items[i];
-        ProtobufCMessage *m = decode(&stillpoint__v1__set_record__descriptor, r);
+        ProtobufCMessage *m = read_set(r);
         if (m)
             set_insert(c, (Stillpoint__V1__SetRecord *)m, r->value, r->mod_revision);
     }
     for (size_t i = 0; i < l->tasks.n; i++) {
         const struct meta_record *r = &l->tasks.items[i];
         ProtobufCMessage *m = decode(&stillpoint__v1__task_record__descriptor, r);
+        m = m ? unless(check_task((const void *)m, r->key), m) : NULL;
         if (m)
             task_insert(c, (Stillpoint__V1__TaskRecord *)m, r->mod_revision);
     }

@@ -3,8 +3,15 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/wire/utf8.h"
 #include "common/wire/wire.h"
 #include "coordinator/shell/coord.h"
+
+enum {
+    NODES_RECORD_BYTES = 1 << 20, /* of one node's record: etcd takes 1.5 MiB */
+    NODES_TEXT_BYTES = 256,
+    NODES_PATH_BYTES = 4096,
+};
 
 static size_t lower_bound(const struct coord *c, const char *name)
 {
@@ -32,6 +39,48 @@ static bool quiesces(const Stillpoint__V1__PartitionInfo *p)
     return p->read_only || strcmp(p->quiesce, "none") != 0;
 }
 
+/* A domain of another node would lock that node's groups out. */
+static struct err *check_own(const Stillpoint__V1__NodeRecord *r,
+                             const Stillpoint__V1__PartitionInfo *p)
+{
+    size_t n = strlen(r->node);
+    if (strncmp(p->domain, r->node, n) != 0 || p->domain[n] != '/')
+        return err_new(ERR_INVALID, "field 'domain': '%.80s' does not begin with '%s/'",
+                       p->domain, r->node);
+    if (strcmp(p->node, r->node) != 0)
+        return err_new(ERR_INVALID, "field 'node' of partition '%.80s': '%.80s'",
+                       p->partition, p->node);
+    return NULL;
+}
+
+static void make_printable(char **member, size_t most)
+{
+    AUTO(str) char *text = utf8_printable(*member, most);
+    if (strcmp(text, *member) != 0)
+        pb_set(member, text);
+}
+
+/* Operators' terminals show these. */
+static void clean(Stillpoint__V1__NodeRecord *r)
+{
+    make_printable(&r->version, NODES_TEXT_BYTES);
+    make_printable(&r->boot_id, NODES_TEXT_BYTES);
+    make_printable(&r->address, ADDRESS_BYTES);
+    for (size_t i = 0; i < r->n_repositories; i++)
+        make_printable(&r->repositories[i], NODES_TEXT_BYTES);
+    for (size_t i = 0; i < r->n_partitions; i++) {
+        Stillpoint__V1__PartitionInfo *p = r->partitions[i];
+        make_printable(&p->quiesce, NODES_TEXT_BYTES);
+        make_printable(&p->capture, NODES_TEXT_BYTES);
+        make_printable(&p->path, NODES_PATH_BYTES);
+        make_printable(&p->error, NODES_PATH_BYTES);
+        for (size_t k = 0; k < p->n_labels; k++) {
+            make_printable(&p->labels[k]->key, NODES_TEXT_BYTES);
+            make_printable(&p->labels[k]->value, NODES_TEXT_BYTES);
+        }
+    }
+}
+
 /* What the cores need of the record; validates what came over the wire. */
 static struct err *info_from(const Stillpoint__V1__NodeRecord *r, struct node_info *out)
 {
@@ -49,6 +98,7 @@ static struct err *info_from(const Stillpoint__V1__NodeRecord *r, struct node_in
         struct part_info *to = &out->parts[i];
         TRY(name_copy(to->part.text, p->partition, "field 'partition':"));
         TRY(domain_copy(&to->domain, p->domain));
+        TRY(check_own(r, p));
         if (strlen(p->path) >= sizeof to->path)
             return err_new(ERR_LIMIT, "field 'path': %zu bytes", strlen(p->path));
         memcpy(to->path, p->path, strlen(p->path) + 1);
@@ -62,7 +112,12 @@ struct err *node_put(struct coord *c, Stillpoint__V1__NodeRecord *r, int64_t see
 {
     AUTO(wire) ProtobufCMessage *owned = &r->base;
     struct node_info info = {0};
+    if (protobuf_c_message_get_packed_size(owned) > NODES_RECORD_BYTES)
+        return err_new(ERR_LIMIT, "field 'node': a record of more than %d bytes",
+                       NODES_RECORD_BYTES);
     struct err *e = info_from(r, &info);
+    if (!e)
+        clean(r);
     if (!e)
         e = registry_put(&c->registry, &info, seen_ms);
     free(info.parts);
@@ -101,6 +156,7 @@ void nodes_free(struct coord *c)
     for (size_t i = 0; i < c->n_nodes; i++) {
         rpc_channel_free(c->nodes[i].channel);
         wire_free(&c->nodes[i].record->base);
+        free(c->nodes[i].stored);
     }
     free(c->nodes);
     c->nodes = NULL;

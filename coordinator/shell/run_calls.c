@@ -119,6 +119,9 @@ struct reply {
 static struct err *read_prepared(struct run *r, size_t node,
                                  const Stillpoint__V1__PrepareReply *m)
 {
+    if (m->n_parts != r->nodes[node].n)
+        return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
+                       r->nodes[node].n);
     for (size_t i = 0; i < m->n_parts; i++)
         for (size_t k = 0; k < r->nodes[node].n; k++) {
             Stillpoint__V1__Part *p = r->draft->parts[r->nodes[node].first + k];
@@ -126,6 +129,22 @@ static struct err *read_prepared(struct run *r, size_t node,
                 p->predicted_pause_ms = m->parts[i]->predicted_pause_ms;
         }
     return NULL;
+}
+
+/* An agent speaks for its own node only, whatever it writes into a proof. */
+static struct err *check_speaker(const char *node, const struct reply *reply,
+                                 const struct round_event *ev)
+{
+    for (size_t i = 0; i < ev->n_proofs; i++)
+        if (strcmp(reply->proofs[i].node.text, node) != 0)
+            return err_new(ERR_CORRUPT, "it proves a part of node '%s'",
+                           reply->proofs[i].node.text);
+    size_t n = strlen(node);
+    bool own = true;
+    for (size_t i = 0; ev->call == CALL_FREEZE && i < ev->n_epochs && own; i++)
+        own = strncmp(reply->epochs[i].domain.text, node, n) == 0 &&
+              reply->epochs[i].domain.text[n] == '/';
+    return own ? NULL : err_new(ERR_CORRUPT, "it names a domain of another node");
 }
 
 static struct err *read_reply(struct run *r, const struct call *k,
@@ -151,6 +170,8 @@ static struct err *read_reply(struct run *r, const struct call *k,
         ev->n_epochs = i->n_epochs;
         TRY(proofs_from_pb(i->proofs, i->n_proofs, &out->proofs));
         ev->n_proofs = i->n_proofs;
+        if (i->state > STILLPOINT__V1__SESSION_STATE__SESSION_ABORTED)
+            return err_new(ERR_CORRUPT, "it answers with state %d", (int)i->state);
         ev->view = (enum session_view)i->state;
         break;
     default:
@@ -158,7 +179,7 @@ static struct err *read_reply(struct run *r, const struct call *k,
     }
     ev->epochs = out->epochs;
     ev->proofs = out->proofs;
-    return NULL;
+    return check_speaker(r->nodes[k->node].name, out, ev);
 }
 
 static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)

@@ -153,14 +153,6 @@ static void work_sweep(struct meta *m, void *arg)
     s->err = meta_scan(m, "locks/", &s->locks);
 }
 
-static bool is_run(const struct coord *c, const char *set)
-{
-    for (const struct run *r = c->runs; r; r = r->next)
-        if (strcmp(r->set.text, set) == 0)
-            return true;
-    return false;
-}
-
 static void on_swept(struct coord *c, struct meta_txn *t, void *arg)
 {
     (void)c;
@@ -173,7 +165,7 @@ static void done_sweep(struct coord *c, void *arg)
     struct sweep *s = arg;
     for (size_t i = 0; i < s->locks.n; i++) {
         const struct meta_record *lock = &s->locks.items[i];
-        if (lock->lease != c->lead.lease || is_run(c, lock->value))
+        if (lock->lease != c->lead.lease || run_exists(c, lock->value))
             continue;
         struct meta_txn *t = meta_txn_new();
         struct meta_key k;

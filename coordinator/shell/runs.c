@@ -41,6 +41,14 @@ struct run *run_find(const struct coord *c, uint64_t serial)
     return r;
 }
 
+bool run_exists(const struct coord *c, const char *set)
+{
+    const struct run *r = c->runs;
+    while (r && strcmp(r->set.text, set) != 0)
+        r = r->next;
+    return r != NULL;
+}
+
 size_t runs_count(const struct coord *c)
 {
     size_t n = 0;
@@ -262,7 +270,11 @@ static enum round_found found_of(struct run *r, struct answer *a)
     ProtobufCMessage *m = NULL;
     struct err *bad = pbjson_decode(&stillpoint__v1__set_record__descriptor,
                                     a->set.items[0].value, a->set.items[0].n, 0, &m);
+    if (!bad)
+        bad = load_check_set((const void *)m);
     if (bad) {
+        if (m)
+            wire_free(m);
         log_err(LOG_LEVEL_ERROR, "round", "bad_record", bad);
         return FOUND_NO_IDEA;
     }

@@ -2,15 +2,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/hash.h"
 #include "common/base/mem.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 #include "common/wire/pbjson.h"
+#include "common/wire/utf8.h"
 #include "common/wire/wire.h"
 #include "coordinator/shell/coord.h"
 
 typedef Stillpoint__V1__SetRecord SetRecord;
 typedef Stillpoint__V1__TaskRecord TaskRecord;
+
+enum { SETS_ERROR_BYTES = 2000 }; /* kept of what an agent says went wrong */
 
 /* ---- the tables ---- */
 
@@ -155,6 +159,7 @@ static void task_key(struct meta_key *k, const TaskRecord *r)
 struct write {
     char *set; /* id, owned */
     SetRecord *record;
+    bool had_record;  /* the set was locked by `writing` */
     TaskRecord *task; /* NULL: none */
     bool drop_task;   /* delete it instead */
 };
@@ -193,7 +198,7 @@ static void on_written(struct coord *c, struct meta_txn *t, void *arg)
     struct write *w = arg;
     struct set_entry *e = set_find(c, w->set);
     struct task_entry *task = w->task ? task_find(c, w->task->id) : NULL;
-    if (e)
+    if (e && w->had_record) /* another transaction of this set may be under way */
         e->writing = false;
     if (task)
         task->writing = false;
@@ -231,6 +236,7 @@ static void submit(struct coord *c, struct set_entry *e, struct write *w,
         meta_txn_if_mod(t, &k, e->mod_revision);
         meta_txn_put(t, &k, json, 0);
         e->writing = true;
+        w->had_record = true;
     }
     if (w->task) {
         struct task_entry *old = task_find(c, w->task->id);
@@ -425,16 +431,48 @@ static TaskRecord *final_task(const struct task_entry *t, const TaskRecord *said
 {
     TaskRecord *r = (TaskRecord *)pb_copy(&t->record->base);
     r->state = said->state;
-    pb_set(&r->error, said->error);
+    AUTO(str) char *error = utf8_printable(said->error, SETS_ERROR_BYTES);
+    pb_set(&r->error, error);
     if (said->snapshot_id[0])
         pb_set(&r->snapshot_id, said->snapshot_id);
-    pb_set(&r->tree_id, said->tree_id);
+    if (said->tree_id[0])
+        pb_set(&r->tree_id, said->tree_id);
     r->files = said->files;
     r->bytes_read = said->bytes_read;
     r->bytes_stored = said->bytes_stored;
     r->elapsed_ms = said->elapsed_ms;
     pb_set_bytes(&r->content, NULL, 0);
     return r;
+}
+
+static bool is_id(const char *text)
+{
+    struct digest d;
+    return digest_parse(text, &d);
+}
+
+/* What a final report must say, whoever sent it: it becomes part of the set's record. */
+static struct err *check_report(const TaskRecord *said, Stillpoint__V1__TaskKind kind)
+{
+    if (said->state < STILLPOINT__V1__TASK_STATE__TASK_RUNNING ||
+        said->state > STILLPOINT__V1__TASK_STATE__TASK_FAILED)
+        return err_new(ERR_INVALID,
+                       "field 'task.state': %d is not RUNNING, DONE or FAILED",
+                       (int)said->state);
+    if (said->files < 0 || said->bytes_read < 0 || said->bytes_stored < 0 ||
+        said->elapsed_ms < 0)
+        return err_new(ERR_INVALID, "field 'task': a count below 0");
+    if (said->state != STILLPOINT__V1__TASK_STATE__TASK_DONE)
+        return NULL;
+    bool stores = kind == STILLPOINT__V1__TASK_KIND__TASK_UPLOAD ||
+                  kind == STILLPOINT__V1__TASK_KIND__TASK_SEAL;
+    if (stores && !is_id(said->snapshot_id))
+        return err_new(ERR_INVALID, "field 'task.snapshot_id': '%.80s' is no snapshot",
+                       said->snapshot_id);
+    if (kind == STILLPOINT__V1__TASK_KIND__TASK_UPLOAD && !is_id(said->tree_id))
+        return err_new(ERR_INVALID, "field 'task.tree_id': '%.80s' is no tree",
+                       said->tree_id);
+    return NULL;
 }
 
 struct err *task_report(struct coord *c, const char *node, const TaskRecord *said)
@@ -445,6 +483,7 @@ struct err *task_report(struct coord *c, const char *node, const TaskRecord *sai
     if (strcmp(t->record->node, node) != 0)
         return err_new(ERR_DENIED, "task '%s' belongs to node '%s'", said->id,
                        t->record->node);
+    TRY(check_report(said, t->record->kind));
     t->claimed_ms = loop_now_ms();
     if (t->record->state >= STILLPOINT__V1__TASK_STATE__TASK_DONE)
         return NULL;

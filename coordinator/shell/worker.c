@@ -9,7 +9,7 @@
 #include "coordinator/shell/coord.h"
 #include "stillpoint/v1/worker.pb-c.h"
 
-enum { WORKER_MAX_OPEN_SETS = 4096, WORKER_MAX_CLAIM = 16 };
+enum { WORKER_MAX_OPEN_SETS = 4096, WORKER_MAX_CLAIM = 16, WORKER_MAX_RUNNING = 256 };
 
 /* An agent speaks for itself only: the certificate's name is the node's. */
 static struct err *check_self(struct rpc_call *call, const char *node)
@@ -23,11 +23,32 @@ static struct err *check_self(struct rpc_call *call, const char *node)
 
 /* ---- RegisterNode ---- */
 
+/* A record on its way into the store. */
+struct node_write {
+    char *node, *json;
+};
+
+static void drop_node_write(void *arg)
+{
+    struct node_write *w = arg;
+    free(w->node);
+    free(w->json);
+    free(w);
+}
+
+/* What was not stored is tried again when the node registers next. */
 static void on_node_stored(struct coord *c, struct meta_txn *t, void *arg)
 {
-    (void)c;
-    if (meta_txn_outcome(t) != META_DONE)
-        log_warn("node", "store_failed", "node=%s", (const char *)arg);
+    struct node_write *w = arg;
+    struct node_entry *n = node_find(c, w->node);
+    if (meta_txn_outcome(t) != META_DONE) {
+        log_warn("node", "store_failed", "node=%s", w->node);
+        return;
+    }
+    if (!n)
+        return;
+    free(n->stored);
+    n->stored = STEAL(w->json);
 }
 
 /* What would be stored: all but the time it was seen, which changes every few seconds. */
@@ -49,19 +70,25 @@ static void store_node(struct coord *c, const char *node, const char *json)
     meta_txn_put(t, &k, json, 0);
     AUTO(str) char *actor = mem_printf("spiffe://%s/agent/%s", c->conf->cluster, node);
     meta_txn_audit(t, actor, "node.register", node, "", "");
-    store_submit(c, t, on_node_stored, free, mem_strdup(node));
+    struct node_write *w = mem_alloc(sizeof *w);
+    *w = (struct node_write){mem_strdup(node), mem_strdup(json)};
+    store_submit(c, t, on_node_stored, drop_node_write, w);
 }
 
 static struct err *take_node(struct coord *c, const Stillpoint__V1__NodeRecord *r)
 {
-    struct node_entry *old = node_find(c, r->node);
-    AUTO(str) char *before = old ? stored_form(old->record) : mem_strdup("");
-    AUTO(str) char *after = stored_form(r);
     Stillpoint__V1__NodeRecord *copy = (Stillpoint__V1__NodeRecord *)pb_copy(&r->base);
     copy->last_seen_unix_ms = wall_ms();
-    TRY(node_put(c, copy, loop_now_ms()));
-    if (strcmp(before, after) != 0)
-        store_node(c, r->node, after);
+    int64_t now_ms = loop_now_ms();
+    TRY(node_put(c, copy, now_ms));
+    struct node_entry *n = node_find(c, r->node);
+    AUTO(str) char *form = stored_form(n->record);
+    if (n->stored && strcmp(n->stored, form) == 0)
+        return NULL;
+    if (n->stored_ms && now_ms - n->stored_ms < COORD_NODE_STORE_MS)
+        return NULL; /* the next registration finds the difference */
+    n->stored_ms = now_ms;
+    store_node(c, r->node, form);
     return NULL;
 }
 
@@ -197,6 +224,9 @@ static void claim(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
     if (!e && (req->most < 1 || req->most > WORKER_MAX_CLAIM))
         e = err_new(ERR_INVALID, "field 'most': %d is not 1 to %d", req->most,
                     WORKER_MAX_CLAIM);
+    if (!e && req->n_running > WORKER_MAX_RUNNING)
+        e = err_new(ERR_LIMIT, "field 'running': %zu, at most %d", req->n_running,
+                    WORKER_MAX_RUNNING);
     if (e) {
         rpc_fail(call, e);
         return;
