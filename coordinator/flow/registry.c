@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/base/sorted.h"
 
 void registry_init(struct registry *r)
 {
@@ -18,19 +19,14 @@ void registry_fini(struct registry *r)
     *r = (struct registry){0};
 }
 
-/* The first index whose node is not below `node`. */
+static const char *node_key(const void *item)
+{
+    return ((const struct registry_node *)item)->info.node.text;
+}
+
 static size_t lower_bound(const struct registry *r, const struct node_id *node)
 {
-    size_t lo = 0;
-    size_t hi = r->n_nodes;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(r->nodes[mid].info.node.text, node->text) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return sorted_find(r->nodes, r->n_nodes, sizeof *r->nodes, node_key, node->text);
 }
 
 static bool is_at(const struct registry *r, size_t i, const struct node_id *node)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/base/sorted.h"
 #include "common/wire/utf8.h"
 #include "common/wire/wire.h"
 #include "coordinator/shell/coord.h"
@@ -13,18 +14,14 @@ enum {
     NODES_PATH_BYTES = 4096,
 };
 
+static const char *node_key(const void *item)
+{
+    return ((const struct node_entry *)item)->record->node;
+}
+
 static size_t lower_bound(const struct coord *c, const char *name)
 {
-    size_t lo = 0;
-    size_t hi = c->n_nodes;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(c->nodes[mid].record->node, name) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return sorted_find(c->nodes, c->n_nodes, sizeof *c->nodes, node_key, name);
 }
 
 struct node_entry *node_find(const struct coord *c, const char *name)

@@ -4,6 +4,7 @@
 
 #include "common/base/hash.h"
 #include "common/base/mem.h"
+#include "common/base/sorted.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 #include "common/wire/pbjson.h"
@@ -18,18 +19,14 @@ enum { SETS_ERROR_BYTES = 2000 }; /* kept of what an agent says went wrong */
 
 /* ---- the tables ---- */
 
+static const char *set_key(const void *item)
+{
+    return (*(struct set_entry *const *)item)->record->set;
+}
+
 static size_t set_bound(const struct coord *c, const char *id)
 {
-    size_t lo = 0;
-    size_t hi = c->n_sets;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(c->sets[mid]->record->set, id) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return sorted_find(c->sets, c->n_sets, sizeof *c->sets, set_key, id);
 }
 
 struct set_entry *set_find(const struct coord *c, const char *id)
@@ -87,18 +84,14 @@ void set_move(struct coord *c, SetRecord *r, Stillpoint__V1__SetState to)
     r->state = to;
 }
 
+static const char *task_id(const void *item)
+{
+    return (*(struct task_entry *const *)item)->record->id;
+}
+
 static size_t task_bound(const struct coord *c, const char *id)
 {
-    size_t lo = 0;
-    size_t hi = c->n_tasks;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(c->tasks[mid]->record->id, id) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
+    return sorted_find(c->tasks, c->n_tasks, sizeof *c->tasks, task_id, id);
 }
 
 struct task_entry *task_find(const struct coord *c, const char *id)
