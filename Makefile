@@ -52,7 +52,7 @@ UNITS := $(UNIT_C:%.c=$(B)/%)
 TOOLS := $(TOOL_C:%.c=$(B)/%)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 
-.PHONY: all check lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded lint format install clean help units sim tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -113,11 +113,16 @@ $(TOOLS): $(B)/%: $(B)/%.o $(LIB_AGENT) $(LIB_COMMON)
 check: units sim            ## run unit tests and the scripted simulations
 	deploy/run-units $(UNITS) $(SIM)
 
+# What has threads: the rest is pure, or one loop.
+THREADED := $(filter $(foreach d,rpc etcd loop engine repo,$(B)/tests/unit/$(d)/%),$(UNITS))
+check-threaded: $(THREADED) ## run the unit tests of everything that has threads
+	deploy/run-units $(THREADED)
+
 asan:                       ## unit tests and simulations under ASan and UBSan
 	$(MAKE) VARIANT=asan check
 tsan:                       ## threaded unit tests under TSan
 	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/lint/tsan.supp ignore_noninstrumented_modules=1" \
-	    $(MAKE) VARIANT=tsan check
+	    $(MAKE) VARIANT=tsan check-threaded
 
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run
@@ -129,6 +134,6 @@ clean:                      ## remove everything built
 	rm -rf build
 
 help:                       ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 -include $(shell find build -name '*.d' 2>/dev/null)

@@ -15,7 +15,7 @@ if [ "$(id -u)" != 0 ]; then
     exit 0
 fi
 
-WORK=$(mktemp -d /tmp/guardian-test.XXXXXX)
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/guardian-test.XXXXXX")
 CGROUPS=$(findmnt -n -l -t cgroup2 -o TARGET | head -1)
 GROUP=guardian-test-$$
 LOOPS=() MOUNTS=() BEATS=()

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=${B:-build/release-gcc}
 peer=$build/tests/tools/rpc_peer
 abuse=$build/tests/tools/http2_abuse
-dir=$(mktemp -d /tmp/stillpoint-hostile-XXXXXX)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/stillpoint-hostile-XXXXXX")
 port=7421
 passed=0 failed=0
 pids=()

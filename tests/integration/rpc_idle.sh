@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${B:-build/release-gcc}
 peer=$build/tests/tools/rpc_peer
-dir=$(mktemp -d /tmp/stillpoint-idle-XXXXXX)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/stillpoint-idle-XXXXXX")
 port=7431
 agents=200
 passed=0 failed=0
