@@ -1,7 +1,6 @@
 /* stillpoint-guardian: thaws what an earlier one left frozen, then serves the agent. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,49 +16,12 @@
 #include "agent/guardian/keeper.h"
 #include "agent/shell/config.h"
 #include "common/base/mem.h"
+#include "common/obs/daemon.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 
 #define ORPHANS_MS 2000 /* how long doers of a dead keeper are waited for */
 #define BACKLOG 8
-
-static const char usage[] =
-    "usage: stillpoint-guardian [--config FILE] [--check]\n"
-    "\n"
-    "Freezes, captures and thaws the partitions that FILE names, on behalf of the agent "
-    "on\n"
-    "this machine, and thaws them whatever happens to the agent or to itself.\n"
-    "\n"
-    "  --config FILE  default " CONFIG_DEFAULT_PATH "\n"
-    "  --check        read FILE, say what is wrong with it, and exit\n"
-    "  --help         this text\n";
-
-struct options {
-    const char *config;
-    bool check;
-};
-
-static struct options parse(int argc, char **argv)
-{
-    static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"check", no_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    struct options o = {.config = CONFIG_DEFAULT_PATH};
-    for (int c; (c = getopt_long(argc, argv, "c:nh", known, NULL)) != -1;) {
-        if (c == 'c') {
-            o.config = optarg;
-        } else if (c == 'n') {
-            o.check = true;
-        } else {
-            fputs(usage, c == 'h' ? stdout : stderr);
-            exit(c == 'h' ? EXIT_SUCCESS : 2);
-        }
-    }
-    return o;
-}
 
 /* The folder of a path, made if it is not there. */
 static struct err *make_dir(const char *path, mode_t mode)
@@ -154,7 +116,7 @@ static struct err *start(const struct config *c, const char *runtime, int *life_
     return NULL;
 }
 
-static struct err *run(const struct config *c)
+static struct err *serve(const struct config *c)
 {
     AUTO(str) char *folder = mem_strdup(c->guardian_socket);
     *strrchr(folder, '/') = 0;
@@ -173,20 +135,26 @@ static struct err *run(const struct config *c)
     return NULL;
 }
 
+static struct err *run(const char *path, bool check_only)
+{
+    AUTO(config) struct config *c = NULL;
+    TRY(config_read(path, &c));
+    if (check_only)
+        return NULL;
+    block_stops();
+    return serve(c);
+}
+
 int main(int argc, char **argv)
 {
-    struct options o = parse(argc, argv);
-    AUTO(config) struct config *c = NULL;
-    struct err *e = config_read(o.config, &c);
-    if (!e && o.check)
-        return EXIT_SUCCESS;
-    block_stops();
-    if (!e)
-        e = run(c);
-    if (!e)
-        return EXIT_SUCCESS;
-    AUTO(str) char *text = err_text(e);
-    fprintf(stderr, "stillpoint-guardian: %s\n", text);
-    err_free(e);
-    return EXIT_FAILURE;
+    static const struct daemon self = {
+        .name = "stillpoint-guardian",
+        .purpose =
+            "Freezes, captures and thaws what the configuration names, on behalf of the "
+            "agent on\nthis machine, and thaws it whatever happens to the agent or to "
+            "itself.",
+        .default_config = CONFIG_DEFAULT_PATH,
+        .run = run,
+    };
+    return daemon_main(&self, argc, argv);
 }

@@ -17,8 +17,6 @@
 #include "common/rpc/server.h"
 #include "stillpoint/v1/worker.pb-c.h"
 
-#define STILLPOINT_VERSION "0.1.0"
-
 enum {
     AGENT_MAX_TASKS = 4,    /* taken at a time */
     AGENT_WORKERS = 2,      /* threads that do them */

@@ -1,5 +1,4 @@
 /* stillpoint-agent: start, serve, stop. */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,24 +10,12 @@
 #include "common/base/mem.h"
 #include "common/file/file.h"
 #include "common/obs/failpoint.h"
+#include "common/obs/daemon.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/dial.h"
 
 enum { STOP_GRACE_MS = 3000, HELLO_MS = 30000 };
-
-static const char usage[] =
-    "Usage: stillpoint-agent [--config FILE] [--check] [--verbose]\n"
-    "\n"
-    "Freezes and captures this node's partitions when a coordinator asks, and uploads "
-    "them.\n"
-    "\n"
-    "  --config FILE  default " CONFIG_DEFAULT_PATH "\n"
-    "  --check        read the configuration, say whether it is right, and exit\n"
-    "  --verbose      log details too\n"
-    "  --version      print the version\n"
-    "\n"
-    "Example: stillpoint-agent --config " CONFIG_DEFAULT_PATH " --check\n";
 
 static void finish_stop(void *arg)
 {
@@ -157,10 +144,8 @@ static struct err *run(const char *path, bool check_only)
 {
     struct agent *a = mem_zalloc(sizeof *a);
     TRY(config_read(path, &a->conf));
-    if (check_only) {
-        printf("%s: right\n", path);
+    if (check_only)
         return NULL;
-    }
     TRY(start(a));
     log_info("agent", "started", "cluster=%s node=%s listen=%s port=%d partitions=%zu",
              a->conf->cluster, a->node.text, a->conf->listen, rpc_server_port(a->server),
@@ -174,29 +159,15 @@ static struct err *run(const char *path, bool check_only)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
-        {"verbose", no_argument, NULL, 'v'},      {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
-    const char *path = CONFIG_DEFAULT_PATH;
-    bool check_only = false;
-    int opt;
-    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (opt == 'c')
-            path = optarg;
-        else if (opt == 'k')
-            check_only = true;
-        else if (opt == 'v')
-            log_set_level(LOG_LEVEL_DEBUG);
-        else if (opt == 'V')
-            return puts("stillpoint-agent " STILLPOINT_VERSION) < 0;
-        else
-            return fputs(usage, opt == 'h' ? stdout : stderr) < 0 || opt != 'h' ? 2 : 0;
-    }
-    struct err *e = run(path, check_only);
-    if (e)
-        log_err(LOG_LEVEL_ERROR, "agent", "failed", e);
+    static const struct daemon self = {
+        .name = "stillpoint-agent",
+        .purpose = "Freezes and captures this node's partitions when a coordinator asks, "
+                   "and uploads them.",
+        .default_config = CONFIG_DEFAULT_PATH,
+        .run = run,
+    };
+    int status = daemon_main(&self, argc, argv);
     /* gRPC's own shutdown may block for seconds; all that matters is durable. */
     fflush(NULL);
-    _exit(e ? 1 : 0);
+    _exit(status);
 }

@@ -6,6 +6,7 @@
 #include "agent/guardian/place.h"
 #include "agent/shell/agent.h"
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "common/wire/convert.h"
 #include "common/wire/wire.h"
 #include "stillpoint/v1/agent.pb-c.h"

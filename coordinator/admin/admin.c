@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "common/wire/wire.h"
 
 char *admin_actor(const struct rpc_call *call)

@@ -20,8 +20,6 @@
 #include "coordinator/shell/config.h"
 #include "coordinator/shell/meta.h"
 
-#define STILLPOINT_VERSION "0.1.0"
-
 enum {
     COORD_MAX_SETS = 10000,
     COORD_MAX_RUNS = 64,

@@ -1,5 +1,4 @@
 /* stillpoint-coordinator: start, serve, stop. */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,23 +9,12 @@
 #include "common/etcd/embedded.h"
 #include "common/etcd/etcd.h"
 #include "common/file/file.h"
+#include "common/obs/daemon.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "coordinator/shell/coord.h"
 
 enum { STOP_GRACE_MS = 3000 };
-
-static const char usage[] =
-    "Usage: stillpoint-coordinator [--config FILE] [--check] [--verbose]\n"
-    "\n"
-    "Plans and drives consistent sets; one of several leads.\n"
-    "\n"
-    "  --config FILE  default /etc/stillpoint/coordinator.yaml\n"
-    "  --check        read the configuration, say whether it is right, and exit\n"
-    "  --verbose      log details too\n"
-    "  --version      print the version\n"
-    "\n"
-    "Example: stillpoint-coordinator --config /etc/stillpoint/coordinator.yaml --check\n";
 
 static void finish_stop(void *arg)
 {
@@ -111,10 +99,8 @@ static struct err *run(const char *path, bool check_only)
 {
     struct coord *c = mem_zalloc(sizeof *c);
     TRY(config_coordinator_read(path, &c->conf));
-    if (check_only) {
-        printf("%s: right\n", path);
+    if (check_only)
         return NULL;
-    }
     TRY(start(c));
     log_info("coordinator", "started", "cluster=%s name=%s listen=%s port=%d",
              c->conf->cluster, c->conf->name, c->conf->listen,
@@ -128,29 +114,14 @@ static struct err *run(const char *path, bool check_only)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
-        {"verbose", no_argument, NULL, 'v'},      {"version", no_argument, NULL, 'V'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
-    const char *path = "/etc/stillpoint/coordinator.yaml";
-    bool check_only = false;
-    int opt;
-    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (opt == 'c')
-            path = optarg;
-        else if (opt == 'k')
-            check_only = true;
-        else if (opt == 'v')
-            log_set_level(LOG_LEVEL_DEBUG);
-        else if (opt == 'V')
-            return puts("stillpoint-coordinator " STILLPOINT_VERSION) < 0;
-        else
-            return fputs(usage, opt == 'h' ? stdout : stderr) < 0 || opt != 'h' ? 2 : 0;
-    }
-    struct err *e = run(path, check_only);
-    if (e)
-        log_err(LOG_LEVEL_ERROR, "coordinator", "failed", e);
+    static const struct daemon self = {
+        .name = "stillpoint-coordinator",
+        .purpose = "Plans and drives consistent sets; one of several leads.",
+        .default_config = "/etc/stillpoint/coordinator.yaml",
+        .run = run,
+    };
+    int status = daemon_main(&self, argc, argv);
     /* gRPC's own shutdown may block for seconds; nothing is left to save. */
     fflush(NULL);
-    _exit(e ? 1 : 0);
+    _exit(status);
 }
