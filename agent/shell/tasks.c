@@ -120,10 +120,27 @@ static void again(void *arg)
     start(arg);
 }
 
+/* What a person can do about a failure that is final. */
+static struct err *advise(const Stillpoint__V1__TaskRecord *r, struct err *e)
+{
+    bool reads = r->kind == STILLPOINT__V1__TASK_KIND__TASK_VERIFY;
+    if (e->kind == ERR_NO_SPACE && r->kind == STILLPOINT__V1__TASK_KIND__TASK_RESTORE)
+        return err_wrap(e, "the target's disk is full: free space and restore again");
+    if (e->kind == ERR_NO_SPACE)
+        return err_wrap(e,
+                        "repository '%s' is full: free space there, then create a "
+                        "new set",
+                        r->repository);
+    if (e->kind == ERR_CORRUPT && reads)
+        return err_wrap(e, "the stored part is damaged: create a new set; `stillpoint "
+                           "repo check --read-data` names what else is");
+    return e;
+}
+
 static void finish(struct held_task *t, struct err *e)
 {
     Stillpoint__V1__TaskRecord *r = t->work.task;
-    AUTO(err) struct err *owned = e;
+    AUTO(err) struct err *owned = e ? advise(r, e) : NULL;
     r->state = owned ? STILLPOINT__V1__TASK_STATE__TASK_FAILED
                      : STILLPOINT__V1__TASK_STATE__TASK_DONE;
     r->elapsed_ms = loop_now_ms() - t->begun_ms;

@@ -180,7 +180,9 @@ void admin_check_group(struct rpc_call *call, const ProtobufCMessage *m, void *c
     struct err *e = leader_check(c);
     struct group_entry *g = e ? NULL : admin_group(c, req->group);
     if (!e && !g)
-        e = err_new(ERR_NOT_FOUND, "there is no group '%.80s'", req->group);
+        e = err_new(ERR_NOT_FOUND,
+                    "there is no group '%.80s': `stillpoint group list` shows all",
+                    req->group);
     if (e) {
         rpc_fail(call, e);
         return;
@@ -196,6 +198,8 @@ void admin_check_group(struct rpc_call *call, const ProtobufCMessage *m, void *c
         AUTO(err) struct err *bad = plan_parse_part(name, &id);
         if (!bad)
             bad = plan_make(&c->registry, &name, 1, true, loop_now_ms(), &plan);
+        if (!bad)
+            bad = node_check_repository(c, id.node.text, g->spec->repository);
         AUTO(str) char *text = bad ? err_text(bad) : mem_strdup("");
         pb_set(&p->node, id.node.text);
         pb_set(&p->partition, id.part.text);

@@ -213,7 +213,9 @@ static struct err *restore(struct coord *c, struct rpc_call *call,
         return err_new(ERR_INVALID, "field 'target': '%.200s' is not an absolute path",
                        req->target);
     if (req->node[0] && !node_find(c, req->node))
-        return err_new(ERR_NOT_FOUND, "there is no node '%.80s'", req->node);
+        return err_new(ERR_NOT_FOUND,
+                       "there is no node '%.80s': `stillpoint node list` shows all",
+                       req->node);
     AUTO(str) char *actor = admin_actor(call);
     for (size_t i = 0; i < s->record->n_parts; i++) {
         const Stillpoint__V1__Part *p = s->record->parts[i];

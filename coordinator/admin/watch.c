@@ -150,7 +150,8 @@ void admin_watch_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx
     struct err *e = leader_check(c);
     struct set_entry *s = e ? NULL : set_find(c, req->set);
     if (!e && !s)
-        e = err_new(ERR_NOT_FOUND, "there is no set '%.80s'", req->set);
+        e = err_new(ERR_NOT_FOUND,
+                    "there is no set '%.80s': `stillpoint set list` shows all", req->set);
     size_t n = 0;
     for (struct watcher *w = c->watchers; w; w = w->next)
         n++;

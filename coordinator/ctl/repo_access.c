@@ -12,13 +12,16 @@ static int open_code(const struct err *e)
     return e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED;
 }
 
-static struct err *open_repo(const struct ctl *c, struct repo **out)
+static struct err *open_repo(const struct ctl *c, const struct buf *password,
+                             struct repo **out)
 {
-    AUTO_PASSWORD struct buf password = {0};
     struct store *store = NULL;
-    TRY(password_read(ctl_value(c, "password-file"), &password));
-    TRY(store_open(ctl_value(c, "repo"), 0, &store));
-    return repo_open(store, password.data, password.len, out);
+    struct err *e = store_open(ctl_value(c, "repo"), 0, &store);
+    if (!e)
+        e = repo_open(store, password->data, password->len, out);
+    if (e && e->kind == ERR_NOT_FOUND)
+        e = err_wrap(e, "there is no repository; `stillpoint repo init` makes one");
+    return e;
 }
 
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out)
@@ -28,7 +31,11 @@ int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_acc
         return ctl_missing(c, "repo");
     if (!ctl_has(c, "password-file"))
         return ctl_missing(c, "password-file");
-    struct err *e = open_repo(c, &out->repo);
+    AUTO_PASSWORD struct buf password = {0};
+    struct err *e = password_read(ctl_value(c, "password-file"), &password);
+    if (e)
+        return ctl_fail(c, e, CTL_USAGE);
+    e = open_repo(c, &password, &out->repo);
     if (e)
         return ctl_fail(c, e, open_code(e));
     out->io = repo_io_new(out->repo);

@@ -189,6 +189,9 @@ size_t runs_count(const struct coord *c);
 struct err *node_put(struct coord *c, Stillpoint__V1__NodeRecord *r,
                      int64_t seen_ms) MUST_USE;
 struct node_entry *node_find(const struct coord *c, const char *name);
+/* CONFLICT unless the node's agent knows the repository by this name. */
+struct err *node_check_repository(const struct coord *c, const char *name,
+                                  const char *repository) MUST_USE;
 /* The channel to the node's agent; UNAVAILABLE when its address is not known. Borrowed.
  */
 struct err *node_channel(struct coord *c, const char *name,

@@ -137,6 +137,19 @@ struct err *node_put(struct coord *c, Stillpoint__V1__NodeRecord *r, int64_t see
     return NULL;
 }
 
+struct err *node_check_repository(const struct coord *c, const char *name,
+                                  const char *repository)
+{
+    const struct node_entry *n = node_find(c, name);
+    for (size_t i = 0; n && i < n->record->n_repositories; i++)
+        if (strcmp(n->record->repositories[i], repository) == 0)
+            return NULL;
+    return err_new(ERR_CONFLICT,
+                   "the agent's file on node '%s' has no repository '%s': add it under "
+                   "'repositories' there and restart the agent",
+                   name, repository);
+}
+
 struct err *node_channel(struct coord *c, const char *name, struct rpc_channel **out)
 {
     struct node_entry *n = node_find(c, name);

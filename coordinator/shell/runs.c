@@ -477,6 +477,8 @@ void run_create(struct coord *c, const struct group_entry *g, const char *set_id
     else
         e = plan_make(&c->registry, (const char *const *)g->spec->partitions,
                       g->spec->n_partitions, strict, loop_now_ms(), &plan);
+    for (size_t i = 0; !e && i < plan->n_nodes; i++)
+        e = node_check_repository(c, plan->nodes[i].node.text, g->spec->repository);
     if (e) {
         on_begun(arg, err_wrap(e, "group '%s'", g->spec->group), NULL);
         return;
