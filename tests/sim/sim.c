@@ -74,35 +74,43 @@ static bool swallow_second_node(struct world *w, int node, enum round_call call)
     return node == 1 && call == silenced;
 }
 
+static int64_t
+    entered_ms[ROUND_LOST + 1]; /* when a round of any coordinator got there last */
+
+static void note_time(struct world *w, int coord, enum round_state to)
+{
+    (void)coord;
+    entered_ms[to] = w->now_ms;
+}
+
 /* One agent never hears this request. The set aborts exactly at the phase's deadline. */
-static void silent_agent(enum round_call call, int64_t timeout_ms)
+static void silent_agent(enum round_call call, enum round_state phase, int64_t timeout_ms)
 {
     struct world *w = started(2);
     silenced = call;
     w->swallow = swallow_second_node;
-    int64_t begun = w->now_ms;
+    w->on_round = note_time;
     ck_assert(world_run_until(w, is_aborted, 200 * SEC));
-    ck_assert_int_ge(w->now_ms - begun, timeout_ms);
-    ck_assert_int_le(w->now_ms - begun, timeout_ms + 2 * SEC);
+    ck_assert_int_eq(entered_ms[ROUND_ABORTING] - entered_ms[phase], timeout_ms);
     settle(w);
     world_free(w);
 }
 
 START_TEST(a_silent_agent_in_prepare_aborts_at_prepare_timeout)
 {
-    silent_agent(CALL_PREPARE, SIM_PREPARE_TIMEOUT_MS);
+    silent_agent(CALL_PREPARE, ROUND_PREPARING, SIM_PREPARE_TIMEOUT_MS);
 }
 END_TEST
 
 START_TEST(a_silent_agent_in_freeze_aborts_at_freeze_timeout)
 {
-    silent_agent(CALL_FREEZE, SIM_FREEZE_TIMEOUT_MS);
+    silent_agent(CALL_FREEZE, ROUND_FREEZING, SIM_FREEZE_TIMEOUT_MS);
 }
 END_TEST
 
 START_TEST(a_silent_agent_in_commit_aborts_after_the_hold)
 {
-    silent_agent(CALL_COMMIT, SIM_HOLD_MS + ROUND_COMMIT_SLACK_MS);
+    silent_agent(CALL_COMMIT, ROUND_CAPTURING, SIM_HOLD_MS + ROUND_COMMIT_SLACK_MS);
 }
 END_TEST
 
@@ -191,6 +199,28 @@ START_TEST(a_second_coordinator_takes_over_from_every_state)
         coord_kill(w, first, false);
     ck_assert(world_run_until(w, all_recorded, 30 * SEC));
     ck_assert(fatal != ROUND_RECORDING || is_captured(w));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static void kill_or_note(struct world *w, int coord, enum round_state to)
+{
+    note_time(w, coord, to);
+    kill_on_state(w, coord, to);
+}
+
+START_TEST(a_silent_agent_in_inspect_aborts_at_inspect_timeout)
+{
+    struct world *w = started(15);
+    fatal = ROUND_CAPTURING;
+    silenced = CALL_INSPECT;
+    w->swallow = swallow_second_node;
+    w->on_round = kill_or_note;
+    ck_assert(world_run_until(w, is_aborted, 60 * SEC));
+    ck_assert_int_eq(w->armed, 1);
+    ck_assert_int_eq(entered_ms[ROUND_ABORTING] - entered_ms[ROUND_INSPECTING],
+                     ROUND_INSPECT_TIMEOUT_MS);
     settle(w);
     world_free(w);
 }
@@ -425,6 +455,7 @@ int main(int argc, char **argv)
     tcase_add_test(tc, a_hold_that_expires_before_the_commit_refuses_it);
     tcase_add_loop_test(tc, a_second_coordinator_takes_over_from_every_state,
                         ROUND_OPENING, ROUND_LOST);
+    tcase_add_test(tc, a_silent_agent_in_inspect_aborts_at_inspect_timeout);
     tcase_add_loop_test(tc, a_leader_that_wakes_with_an_old_token_changes_nothing,
                         ROUND_PREPARING, ROUND_ABORTING);
     tcase_add_loop_test(tc, a_write_that_timed_out_but_was_done_is_read_back, 0, 25);
