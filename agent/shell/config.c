@@ -371,8 +371,23 @@ static struct err *check_partition(const struct conf *doc, const struct config *
     return check_fsfreeze(doc, i, c, p);
 }
 
+/* Coordinators dial what the agent registers; "everywhere" is no place to dial. */
+static struct err *check_listen(const struct conf *doc, const struct config *c)
+{
+    bool wildcard =
+        strncmp(c->listen, "0.0.0.0:", 8) == 0 || strncmp(c->listen, "[::]:", 5) == 0;
+    if (wildcard && !c->advertise)
+        return conf_refuse(
+            doc, "listen",
+            "'%s' is every address of this machine, none that a coordinator "
+            "could dial: add 'advertise: HOST:PORT', or listen on one address",
+            c->listen);
+    return NULL;
+}
+
 static struct err *check(const struct conf *doc, struct config *c)
 {
+    TRY(check_listen(doc, c));
     for (size_t i = 0; i < c->n_partitions; i++)
         fill_capture_dir(c, &c->partitions[i]);
     for (size_t i = 0; i < c->n_partitions; i++)

@@ -219,6 +219,36 @@ START_TEST(addresses_have_a_port)
 }
 END_TEST
 
+/* One partition, so that the file is complete, then other keys below the list's end. */
+static const char one_partition[] =
+    " - {name: db, path: /srv/db, quiesce: {method: cgroup, cgroup: /db},"
+    " capture: {method: btrfs}}\n";
+
+static struct err *read_listening(const char *listen, const char *more,
+                                  struct config **out)
+{
+    FILE *f = fopen(file, "w");
+    ck_assert_ptr_nonnull(f);
+    fprintf(f,
+            "cluster: c\nnode: n\nlisten: '%s'\ncoordinators: [coord:7001]\n"
+            "tls: {ca: /ca, cert: /cert, key: /key}\nstate_dir: %s\n%spartitions:\n%s",
+            listen, dir, more, one_partition);
+    ck_assert_int_eq(fclose(f), 0);
+    ck_assert_int_eq(chmod(file, 0600), 0);
+    return config_read(file, out);
+}
+
+START_TEST(listening_everywhere_needs_an_address_to_dial)
+{
+    struct config *c = NULL;
+    ck_err(read_listening("0.0.0.0:7000", "", &c), ERR_INVALID);
+    ck_err(read_listening("[::]:7000", "", &c), ERR_INVALID);
+    ck_ok(read_listening("0.0.0.0:7000", "advertise: 'n.example:7000'\n", &c));
+    ck_assert_str_eq(c->advertise, "n.example:7000");
+    config_free(c);
+}
+END_TEST
+
 START_TEST(a_file_that_others_may_write_is_refused)
 {
     struct config *c = NULL;
@@ -241,6 +271,7 @@ int main(void)
     tcase_add_test(tc, names_and_paths_are_unique_and_not_nested);
     tcase_add_test(tc, excludes_match_from_the_root_or_by_name);
     tcase_add_test(tc, addresses_have_a_port);
+    tcase_add_test(tc, listening_everywhere_needs_an_address_to_dial);
     tcase_add_test(tc, a_file_that_others_may_write_is_refused);
     return suite_main("config", tc);
 }
