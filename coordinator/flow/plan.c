@@ -41,7 +41,8 @@ struct faults {
 static void fault(struct faults *f, enum err_kind kind, const struct plan_part *p,
                   const char *why)
 {
-    if (!f->any)
+    /* UNAVAILABLE invites the caller to wait, which cures none of the others. */
+    if (!f->any || f->kind == ERR_UNAVAILABLE)
         f->kind = kind;
     if (f->text->len < PLAN_ERROR_BYTES)
         buf_printf(f->text, "%s%s/%s: %s", f->any ? "; " : "", p->node.text, p->part.text,

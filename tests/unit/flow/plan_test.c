@@ -1,0 +1,201 @@
+#include "coordinator/flow/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/model/cut.h"
+#include "tests/unit/suite.h"
+
+enum { NOW = 100000 };
+
+/* Registers a node whose partitions "a", "b"... share one domain if `shared`. */
+static void add_node(struct registry *r, const char *name, size_t n, bool shared,
+                     int64_t seen_ms)
+{
+    struct node_info info = {.n_parts = n};
+    snprintf(info.node.text, sizeof info.node.text, "%s", name);
+    snprintf(info.address, sizeof info.address, "%s:7421", name);
+    info.parts = mem_array(n, sizeof *info.parts);
+    for (size_t i = 0; i < n; i++) {
+        struct part_info *p = &info.parts[i];
+        snprintf(p->part.text, sizeof p->part.text, "%c", (char)('a' + i));
+        snprintf(p->domain.text, sizeof p->domain.text, "%s/cgroup:%c", name,
+                 (char)(shared ? 'x' : 'a' + i));
+        snprintf(p->path, sizeof p->path, "/srv/%c", (char)('a' + i));
+        p->quiesces = true;
+    }
+    ck_ok(registry_put(r, &info, seen_ms));
+}
+
+static struct part_info *part_of(struct registry *r, const char *node, size_t i)
+{
+    struct node_id id;
+    snprintf(id.text, sizeof id.text, "%s", node);
+    return &registry_find(r, &id)->info.parts[i];
+}
+
+static void refuses(const struct registry *r, const char *const *names, size_t n,
+                    enum err_kind kind, const char *says)
+{
+    struct plan *p = NULL;
+    AUTO(err) struct err *e = plan_make(r, names, n, true, NOW, &p);
+    ck_assert_ptr_nonnull(e);
+    ck_assert_ptr_null(p);
+    AUTO(str) char *text = err_text(e);
+    ck_assert_str_eq(text, says);
+    ck_assert_str_eq(err_kind_name(e->kind), err_kind_name(kind));
+}
+
+START_TEST(parts_are_sorted_and_grouped_by_node)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "n1", 2, false, NOW);
+    add_node(&r, "n2", 1, false, NOW);
+    static const char *const names[] = {"n2/a", "n1/b", "n1/a"};
+    AUTO(plan) struct plan *p = NULL;
+    ck_ok(plan_make(&r, names, 3, true, NOW, &p));
+    ck_assert_uint_eq(p->n_parts, 3);
+    ck_assert_str_eq(p->parts[0].part.text, "a");
+    ck_assert_str_eq(p->parts[1].part.text, "b");
+    ck_assert_str_eq(p->parts[2].node.text, "n2");
+    ck_assert_str_eq(p->parts[1].path, "/srv/b");
+    ck_assert_uint_eq(p->n_nodes, 2);
+    ck_assert_str_eq(p->nodes[0].address, "n1:7421");
+    ck_assert_uint_eq(p->nodes[0].first, 0);
+    ck_assert_uint_eq(p->nodes[0].n, 2);
+    ck_assert_uint_eq(p->nodes[1].first, 2);
+    ck_assert_uint_eq(p->nodes[1].n, 1);
+    ck_assert_uint_eq(p->n_domains, 3);
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(a_shared_domain_is_locked_once)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "n1", 3, true, NOW);
+    static const char *const names[] = {"n1/a", "n1/b", "n1/c"};
+    AUTO(plan) struct plan *p = NULL;
+    ck_ok(plan_make(&r, names, 3, true, NOW, &p));
+    ck_assert_uint_eq(p->n_parts, 3);
+    ck_assert_uint_eq(p->n_domains, 1);
+    ck_assert_str_eq(p->domains[0].text, "n1/cgroup:x");
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(each_fault_says_what_to_do)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "n1", 1, false, NOW);
+    add_node(&r, "gone", 1, false, NOW - REGISTRY_GONE_MS);
+    add_node(&r, "ill", 1, false, NOW);
+    add_node(&r, "loose", 1, false, NOW);
+    strcpy(part_of(&r, "ill", 0)->error, "its disk is full");
+    part_of(&r, "loose", 0)->quiesces = false;
+    refuses(&r, (const char *const[]){"n1"}, 1, ERR_INVALID,
+            "partition 'n1' is not of the form node/partition");
+    refuses(&r, (const char *const[]){"N1/a"}, 1, ERR_INVALID,
+            "node 'N1' is not a name: 1 to 63 of a-z 0-9 . _ -, not beginning with . or "
+            "-");
+    refuses(&r, (const char *const[]){"n1/a/b"}, 1, ERR_INVALID,
+            "partition 'a/b' is not a name: 1 to 63 of a-z 0-9 . _ -, not beginning with "
+            ". or -");
+    refuses(&r, (const char *const[]){"n9/a"}, 1, ERR_NOT_FOUND,
+            "n9/a: no agent of this node has ever registered");
+    refuses(&r, (const char *const[]){"n1/z"}, 1, ERR_NOT_FOUND,
+            "n1/z: the agent's file has no such partition");
+    refuses(&r, (const char *const[]){"gone/a"}, 1, ERR_UNAVAILABLE,
+            "gone/a: its agent is away: start it or wait for it");
+    refuses(&r, (const char *const[]){"ill/a"}, 1, ERR_CONFLICT,
+            "ill/a: its disk is full");
+    refuses(&r, (const char *const[]){"loose/a"}, 1, ERR_CONFLICT,
+            "loose/a: quiesce 'none' cannot be part of a strict group: choose cgroup, "
+            "fsfreeze or hook, or mark the partition read_only");
+    refuses(&r, (const char *const[]){"n1/a", "n1/a"}, 2, ERR_INVALID,
+            "partition 'n1/a' is listed twice");
+    refuses(&r, NULL, 0, ERR_INVALID, "the group has no partitions");
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(a_relaxed_group_takes_partitions_that_do_not_quiesce)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "loose", 1, false, NOW);
+    part_of(&r, "loose", 0)->quiesces = false;
+    static const char *const names[] = {"loose/a"};
+    AUTO(plan) struct plan *p = NULL;
+    ck_ok(plan_make(&r, names, 1, false, NOW, &p));
+    ck_assert_uint_eq(p->n_parts, 1);
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(all_faults_are_told_at_once)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "n1", 1, false, NOW);
+    refuses(&r, (const char *const[]){"n9/a", "n1/a", "n1/z"}, 3, ERR_NOT_FOUND,
+            "n9/a: no agent of this node has ever registered; n1/z: the agent's file has "
+            "no such partition");
+    registry_fini(&r);
+}
+END_TEST
+
+/* Waiting helps against a node that is away, not against what else is wrong. */
+START_TEST(a_fault_that_waiting_cannot_cure_decides_the_kind)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "gone", 1, false, 0);
+    add_node(&r, "n1", 1, false, NOW);
+    static const char *const away = "gone/a: its agent is away: start it or wait for it";
+    static const char *const none = "n1/z: the agent's file has no such partition";
+    AUTO(str) char *first = mem_printf("%s; %s", away, none);
+    AUTO(str) char *last = mem_printf("%s; %s", none, away);
+    refuses(&r, (const char *const[]){"gone/a", "n1/z"}, 2, ERR_NOT_FOUND, first);
+    refuses(&r, (const char *const[]){"n1/z", "gone/a"}, 2, ERR_NOT_FOUND, last);
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(the_text_of_many_faults_is_bounded)
+{
+    struct registry r;
+    registry_init(&r);
+    static char names[CUT_MAX_PARTS][16];
+    static const char *list[CUT_MAX_PARTS + 1];
+    for (size_t i = 0; i < CUT_MAX_PARTS; i++) {
+        snprintf(names[i], sizeof names[i], "n%zu/a", i);
+        list[i] = names[i];
+    }
+    list[CUT_MAX_PARTS] = "n1/a";
+    struct plan *p = NULL;
+    AUTO(err) struct err *e = plan_make(&r, list, CUT_MAX_PARTS, true, NOW, &p);
+    ck_assert_int_eq(e->kind, ERR_NOT_FOUND);
+    ck_assert_uint_gt(strlen(e->msg), 900);
+    ck_assert_uint_lt(strlen(e->msg), 1500);
+    ck_err(plan_make(&r, list, CUT_MAX_PARTS + 1, true, NOW, &p), ERR_LIMIT);
+    registry_fini(&r);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("plan");
+    tcase_add_test(tc, parts_are_sorted_and_grouped_by_node);
+    tcase_add_test(tc, a_shared_domain_is_locked_once);
+    tcase_add_test(tc, each_fault_says_what_to_do);
+    tcase_add_test(tc, a_relaxed_group_takes_partitions_that_do_not_quiesce);
+    tcase_add_test(tc, all_faults_are_told_at_once);
+    tcase_add_test(tc, a_fault_that_waiting_cannot_cure_decides_the_kind);
+    tcase_add_test(tc, the_text_of_many_faults_is_bounded);
+    return suite_main("plan", tc);
+}
