@@ -6,6 +6,8 @@
 #   lab_up            make LAB, certificates, volumes; choose real or fallback quiescing
 #   lab_coordinator N / lab_node N / lab_shards / lab_load      start them
 #   lab_down          stop what was started, unmount, remove
+#
+# LAB_ENV ("NAME=VALUE …") goes into the environment of the daemons being started.
 
 BUILD=${BUILD:-build/release-gcc}
 LAB_NODES=${LAB_NODES:-3}
@@ -39,13 +41,21 @@ lab_start() {
     printf '%s\n' "$lab_pid" >"$LAB/run/$name.pid"
 }
 
-# lab_stop NAME [SIGNAL]: ends what lab_start started by that name and waits for it.
+# lab_stop NAME [SIGNAL]: ends what lab_start started by that name, or has died, and waits for it.
 lab_stop() {
-    local pid
+    local pid kept=() entry
     pid=$(cat "$LAB/run/$1.pid" 2>/dev/null) || return 0
     kill "-${2:-TERM}" "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
     rm -f "$LAB/run/$1.pid"
+    for entry in "${lab_pids[@]}"; do [[ $entry == "$pid $1" ]] || kept+=("$entry"); done
+    lab_pids=("${kept[@]}")
+}
+
+# A daemon's log begins anew when it starts; what it said before is kept in NAME.before.
+lab_new_log() {
+    [[ ! -s $LAB/log/$1 ]] || cat "$LAB/log/$1" >>"$LAB/log/$1.before"
+    : >"$LAB/log/$1"
 }
 
 lab_cgroup_root() {
@@ -126,8 +136,9 @@ coordinators: $(lab_coordinator_list)
 tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/operator-admin.pem, key: $LAB/pki/operator-admin.key}
 YAML
     export STILLPOINT_CONFIG=$LAB/etc/client.yaml
-    : >"$LAB/log/$name"
-    lab_start "$name" "$BUILD/stillpoint-coordinator" --config "$LAB/etc/$name.yaml"
+    lab_new_log "$name"
+    # shellcheck disable=SC2086 # several of them
+    lab_start "$name" env ${LAB_ENV:-} "$BUILD/stillpoint-coordinator" --config "$LAB/etc/$name.yaml"
     lab_wait 30 grep -q "^info coordinator started" "$LAB/log/$name" ||
         lab_die "coordinator did not start: $(tail -n 3 "$LAB/log/$name")"
 }
@@ -172,15 +183,17 @@ YAML
 }
 
 lab_guardian() {
-    : >"$LAB/log/guardian-$1"
-    lab_start "guardian-$1" "$BUILD/stillpoint-guardian" --config "$LAB/etc/node-$1.yaml"
+    lab_new_log "guardian-$1"
+    # shellcheck disable=SC2086 # several of them
+    lab_start "guardian-$1" env ${LAB_ENV:-} "$BUILD/stillpoint-guardian" --config "$LAB/etc/node-$1.yaml"
     lab_wait 10 test -S "$LAB/run/node-$1/guardian.sock" ||
         lab_die "guardian $1 did not start: $(tail -n 3 "$LAB/log/guardian-$1")"
 }
 
 lab_agent() {
-    : >"$LAB/log/agent-$1"
-    lab_start "agent-$1" "$BUILD/stillpoint-agent" --config "$LAB/etc/node-$1.yaml"
+    lab_new_log "agent-$1"
+    # shellcheck disable=SC2086 # several of them
+    lab_start "agent-$1" env ${LAB_ENV:-} "$BUILD/stillpoint-agent" --config "$LAB/etc/node-$1.yaml"
     lab_wait 20 grep -q "^info agent started" "$LAB/log/agent-$1" ||
         lab_die "agent $1 did not start: $(tail -n 3 "$LAB/log/agent-$1")"
 }

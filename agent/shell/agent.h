@@ -2,8 +2,8 @@
  * they are given.
  *
  *   main.c start and stop · service.c AgentService · perform.c what sessions ask for ·
- *   register.c the coordinators · tasks.c work after the cut · journal.c · config.c ·
- * guard.c */
+ *   register.c the coordinators · tasks.c work after the cut · link.c the guardian's
+ * presence and its captures · journal.c · config.c · guard.c */
 #ifndef AGENT_SHELL_AGENT_H
 #define AGENT_SHELL_AGENT_H
 
@@ -13,6 +13,7 @@
 #include "agent/work/work.h"
 #include "common/loop/loop.h"
 #include "common/loop/pool.h"
+#include "common/obs/notify.h"
 #include "common/rpc/client.h"
 #include "common/rpc/server.h"
 #include "stillpoint/v1/worker.pb-c.h"
@@ -67,6 +68,7 @@ struct agent {
     struct guard *guard; /* the lifeline: what it armed is thawed when it ends */
     struct guard
         *guard_side; /* for undoing and dropping, which must not wait behind a freeze */
+    struct guard *guard_watch; /* the loop's: asks nothing, ends with the guardian */
     struct pool *guard_pool, *guard_side_pool; /* one thread each: the connection's */
     struct pool *journal_pool;                 /* one thread: journal writes in order */
     struct pool *work_pool;
@@ -84,8 +86,21 @@ struct agent {
     struct held_task *tasks;
     struct watch_stream *streams;
     struct err *guard_error; /* why partitions can't be frozen now; NULL: fine */
+    struct loop_timer link_timer, reconcile_timer;
+    struct set_id complete[SESSION_MAX_SETS]; /* open here, COMPLETE by the record */
+    size_t n_complete;
+    bool ready; /* a guardian has answered once */
     bool stopping;
 };
+
+/* ---- main.c ---- */
+/* The guardian answers, so nothing is left frozen from an earlier life: tells systemd,
+ * once. */
+void agent_ready(struct agent *a);
+
+/* ---- link.c ---- */
+/* Connects to the guardian, again and again until it is there, and notices its end. */
+void link_start(struct agent *a);
 
 /* ---- perform.c ---- */
 /* Feeds one event to the sessions and performs what follows. */
@@ -95,6 +110,11 @@ void agent_perform(struct agent *a, struct session_acts *acts);
 /* Remembers a call; its id names it in session events. */
 uint64_t agent_pend(struct agent *a, struct rpc_call *call);
 struct rpc_call *agent_take(struct agent *a, uint64_t id);
+
+/* For jobs of guard_side_pool: opens a->guard_side unless it is open; and, after a call,
+ * closes it if the call has broken it. */
+struct err *agent_guard_side(struct agent *a) MUST_USE;
+void agent_guard_side_check(struct agent *a);
 
 /* ---- service.c ---- */
 struct err *service_add(struct agent *a) MUST_USE;
@@ -106,6 +126,8 @@ void service_end_streams(struct agent *a);
 
 /* ---- register.c ---- */
 void register_start(struct agent *a);
+/* What this node says of itself has changed: tells the coordinator at once. */
+void register_soon(struct agent *a);
 /* The channel to the coordinator that leads as far as is known. */
 struct rpc_channel *register_channel(struct agent *a);
 /* It did not answer, or does not lead: try the next one. */

@@ -17,6 +17,7 @@
 
 struct guard {
     int fd;
+    bool broken;
     uint32_t seq;
     struct guard_request request;
     struct guard_reply reply;
@@ -33,6 +34,11 @@ void guard_close(struct guard *g)
 int guard_fd(const struct guard *g)
 {
     return g->fd;
+}
+
+bool guard_is_broken(const struct guard *g)
+{
+    return g->broken;
 }
 
 static struct err *gone(int os)
@@ -118,8 +124,10 @@ static struct err *receive_reply(struct guard *g, int64_t until_ms)
 
 static struct err *call_once(struct guard *g, int64_t until_ms)
 {
+    g->broken = true; /* until the answer is here */
     TRY(send_request(g, until_ms));
     TRY(receive_reply(g, until_ms));
+    g->broken = false;
     g->reply.text[sizeof(g->reply.text) - 1] = 0;
     if (g->reply.kind != GUARD_OK)
         return err_new((enum err_kind)g->reply.kind, "%s", g->reply.text);
@@ -141,8 +149,7 @@ static struct err *call_patiently(struct guard *g, int64_t timeout_ms)
     int64_t until_ms = clock_ms() + timeout_ms;
     for (;;) {
         struct err *e = call_once(g, until_ms);
-        bool busy = e && e->kind == ERR_UNAVAILABLE && e->os == 0 &&
-                    g->reply.seq == g->request.seq;
+        bool busy = e && e->kind == ERR_UNAVAILABLE && !g->broken;
         if (!busy || clock_ms() + BUSY_RETRY_MS >= until_ms)
             return e;
         err_free(e);

@@ -10,6 +10,7 @@
 #ifndef AGENT_SHELL_GUARD_H
 #define AGENT_SHELL_GUARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,9 @@ void guard_close(struct guard *g);
 DEFINE_AUTO(guard, struct guard *, guard_close);
 /* For poll(2): readable outside of a call means that the guardian is gone. */
 int guard_fd(const struct guard *g);
+
+/* True once a call ended without its answer: close it, and what it armed is thawed. */
+bool guard_is_broken(const struct guard *g);
 
 /* In all of these *out is borrowed until the next call on `g`. */
 

@@ -15,7 +15,7 @@
 #include "common/obs/notify.h"
 #include "common/rpc/dial.h"
 
-enum { STOP_GRACE_MS = 3000, HELLO_MS = 30000 };
+enum { STOP_GRACE_MS = 3000 };
 
 static void finish_stop(void *arg)
 {
@@ -83,9 +83,18 @@ static struct err *open_places(struct agent *a)
     TRY(file_mkdirs(a->work_dir, 0700));
     TRY(read_boot_id(a->boot_id));
     TRY_CTX(load_journal(a), "'%s'", a->journal_path);
-    /* The guardian thaws what an earlier life left frozen before it says hello, so an
-     * agent that is ready has nothing frozen behind it. */
-    return guard_open(a->conf->guardian_socket, HELLO_MS, &a->guard);
+    return NULL;
+}
+
+void agent_ready(struct agent *a)
+{
+    if (a->ready)
+        return;
+    a->ready = true;
+    log_info("agent", "started", "cluster=%s node=%s listen=%s port=%d partitions=%zu",
+             a->conf->cluster, a->node.text, a->conf->listen, rpc_server_port(a->server),
+             a->conf->n_partitions);
+    notify_ready(a->loop, "serving");
 }
 
 static struct err *serve(struct agent *a)
@@ -126,6 +135,7 @@ static struct err *start(struct agent *a)
     session_acts_fini(&acts);
     TRY(tasks_resume(a));
     register_start(a);
+    link_start(a);
     return NULL;
 }
 
@@ -147,10 +157,6 @@ static struct err *run(const char *path, bool check_only)
     if (check_only)
         return NULL;
     TRY(start(a));
-    log_info("agent", "started", "cluster=%s node=%s listen=%s port=%d partitions=%zu",
-             a->conf->cluster, a->node.text, a->conf->listen, rpc_server_port(a->server),
-             a->conf->n_partitions);
-    notify_ready(a->loop, "serving");
     loop_run(a->loop);
     stop(a);
     log_info("agent", "stopped", "node=%s", a->node.text);

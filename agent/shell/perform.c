@@ -106,6 +106,7 @@ struct guard_job {
     struct domain_id *domains; /* owned: of each part */
     struct guard_reply *reply; /* owned copy */
     struct err *err;
+    bool lost; /* the connection ended with it, and all that it held */
     struct loop_timer timer;
 };
 
@@ -142,6 +143,19 @@ static struct err *ask(struct guard_job *j, struct guard *g, const struct guard_
     }
 }
 
+struct err *agent_guard_side(struct agent *a)
+{
+    if (a->guard_side)
+        return NULL;
+    return guard_open(a->conf->guardian_socket, PERFORM_SLACK_MS, &a->guard_side);
+}
+
+void agent_guard_side_check(struct agent *a)
+{
+    if (a->guard_side && guard_is_broken(a->guard_side))
+        guard_close(STEAL(a->guard_side));
+}
+
 /* A connection that failed is closed: the guardian then thaws what it held through it. */
 static void run_job(void *arg)
 {
@@ -156,10 +170,9 @@ static void run_job(void *arg)
     j->err = ask(j, *g, &r);
     if (r && !j->err)
         j->reply = mem_dup(r, GUARD_REPLY_BYTES(r->n));
-    if (j->err && (j->err->kind == ERR_UNAVAILABLE || j->err->kind == ERR_TIMEOUT)) {
-        guard_close(*g);
-        *g = NULL;
-    }
+    j->lost = guard_is_broken(*g);
+    if (j->lost)
+        guard_close(STEAL(*g));
 }
 
 /* The first part that failed, as one error; NULL if none did. */
@@ -258,7 +271,6 @@ static void job_done(void *arg)
         job_free(j);
         return;
     }
-    bool lost = j->err && j->err->kind == ERR_UNAVAILABLE;
     if (j->err) {
         AUTO(str) char *text = err_text(j->err);
         log_warn("guard", "refused", "set=%s error=\"%s\"", j->set.text, text);
@@ -283,7 +295,7 @@ static void job_done(void *arg)
         agent_feed(a, &ev);
         break;
     }
-    if (lost)
+    if (j->lost && j->what != SESSION_ACT_UNDO) /* the side connection holds nothing */
         agent_feed(a, &(struct session_event){.kind = SESSION_EV_GUARD_LOST});
     job_free(j);
 }

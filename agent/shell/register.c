@@ -57,13 +57,23 @@ static Stillpoint__V1__RegisterRequest *request_of(struct agent *a)
     return m;
 }
 
+static void note_complete(struct agent *a, const struct set_id *set)
+{
+    const struct session *s = sessions_find(&a->sessions, set);
+    if (s && s->sm.state == SESSION_CAPTURED && a->n_complete < SESSION_MAX_SETS)
+        a->complete[a->n_complete++] = *set;
+}
+
 static void take_verdicts(struct agent *a, const Stillpoint__V1__RegisterReply *r)
 {
+    a->n_complete = 0;
     for (size_t i = 0; i < r->n_verdicts; i++) {
         struct session_event ev = {.kind = SESSION_EV_VERDICT};
         AUTO(err) struct err *bad = name_copy(ev.set.text, r->verdicts[i]->set, "set");
         if (!bad && r->verdicts[i]->state == STILLPOINT__V1__SET_STATE__SET_ABORTED)
             agent_feed(a, &ev);
+        if (!bad && r->verdicts[i]->state == STILLPOINT__V1__SET_STATE__SET_COMPLETE)
+            note_complete(a, &ev.set);
     }
 }
 
@@ -120,6 +130,12 @@ static void send_register(void *arg)
     rpc_call_start(register_channel(a), &stillpoint__v1__worker_service__descriptor,
                    "RegisterNode", &req->base, &opts, on_registered, a);
     wire_free(&req->base);
+}
+
+void register_soon(struct agent *a)
+{
+    if (!a->registering && !a->stopping)
+        loop_timer_set(a->loop, &a->register_timer, 0, send_register, a);
 }
 
 void register_start(struct agent *a)

@@ -187,14 +187,10 @@ static void drop_capture(void *arg)
     if (k->err)
         return;
     memcpy(part.capture.text, r->capture, strlen(r->capture) + 1);
-    if (!a->guard_side)
-        k->err = guard_open(a->conf->guardian_socket, AGENT_CALL_MS, &a->guard_side);
+    k->err = agent_guard_side(a);
     if (!k->err)
         k->err = guard_drop(a->guard_side, &part, 1, AGENT_CALL_MS);
-    if (k->err && (k->err->kind == ERR_UNAVAILABLE || k->err->kind == ERR_TIMEOUT)) {
-        guard_close(a->guard_side);
-        a->guard_side = NULL;
-    }
+    agent_guard_side_check(a);
 }
 
 static void end_drop(void *arg)

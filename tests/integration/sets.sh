@@ -7,18 +7,14 @@ cd "$(dirname "$0")/../.." || exit 1
 . deploy/lab.sh
 # shellcheck source=tests/integration/report.sh
 . tests/integration/report.sh
+# shellcheck source=tests/integration/ledger.sh
+. tests/integration/ledger.sh
 
 SETS=${SETS:-50}
-cli=$BUILD/stillpoint
 trap 'lab_down' EXIT
 
-# The states of all sets, one a line.
-states() {
-    "$cli" set list | awk 'NR > 1 { print $2 }'
-}
-
 all_complete() {
-    (($(states | grep -c '^COMPLETE$') == SETS))
+    (($(set_states | grep -c '^COMPLETE$') == SETS))
 }
 
 # The lock of a group is free again once a set is CAPTURED, so sets follow each other while earlier
@@ -31,25 +27,6 @@ take() {
 
 is_captured() {
     "$cli" set show "$1" --json | grep -Eq '"state": ?"SET_(CAPTURED|UPLOADING|VALIDATING|COMPLETE)"'
-}
-
-# Restores with the command line alone, as on the day when every daemon is gone.
-restore_part() {
-    "$cli" repo restore "$2" --repo "$LAB/repo/ledger" --password-file "$LAB/etc/password" \
-        --target "$3" -q && [[ -e $3/$LAB/mnt/$1/data/ledger.db ]]
-}
-
-orphans_of() {
-    local id=$1 n dirs=() snapshot
-    for ((n = 1; n <= LAB_NODES; n++)); do
-        snapshot=$("$cli" set show "$id" | awk -v p="node-$n/ledger" '$1 == p { print $6 }')
-        restore_part "$n" "$snapshot" "$LAB/restore/$id/$n" || return 2
-        dirs+=("$LAB/restore/$id/$n$LAB/mnt/$n/data")
-    done
-    "$BUILD/tests/tools/ledger_check" "${dirs[@]}"
-    local status=$?
-    rm -rf "${LAB:?}/restore/$id"
-    return $status
 }
 
 control() {
@@ -79,7 +56,7 @@ check "$SETS sets were captured one after the other" test "$taken" -eq "$SETS"
 if lab_wait 300 all_complete; then
     ok "all are COMPLETE"
 else
-    not_ok "all are COMPLETE" "$(states | sort | uniq -c | tr '\n' ' ')"
+    not_ok "all are COMPLETE" "$(set_states | sort | uniq -c | tr '\n' ' ')"
 fi
 lab_stop client-load
 clean=0
@@ -92,6 +69,5 @@ else
     not_ok "every credit has its debit in all $SETS restored sets" "$clean; $(grep -h . "$LAB"/log/orphans-* | grep -v orphans=0 | head -n 3 | tr '\n' ' ')"
 fi
 check "the audit chain holds" "$cli" audit list
-leaked=$(find "$LAB"/mnt/*/data/.stillpoint "$LAB"/captures -mindepth 1 -maxdepth 2 2>/dev/null | grep -c "ledger-")
-check "no capture is left behind" lab_wait 20 test "$leaked" -eq 0
+check "no capture is left behind" lab_wait 20 no_captures
 report

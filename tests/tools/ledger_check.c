@@ -43,9 +43,11 @@ int main(int argc, char **argv)
         return 2;
     run("CREATE TABLE entries(id TEXT, kind TEXT)");
     for (int i = 1; i < argc; i++) {
-        char *sql = sqlite3_mprintf("ATTACH %Q AS shard",
-                                    sqlite3_mprintf("%s/ledger.db", argv[i]));
+        char *path = sqlite3_mprintf("%s/ledger.db", argv[i]);
+        char *sql = sqlite3_mprintf("ATTACH %Q AS shard", path);
         run(sql);
+        sqlite3_free(sql);
+        sqlite3_free(path);
         run("INSERT INTO entries SELECT id, kind FROM shard.entries");
         run("DETACH shard");
     }
@@ -56,5 +58,6 @@ int main(int argc, char **argv)
     printf("debits=%lld credits=%lld orphans=%lld\n",
            number("SELECT count(*) FROM entries WHERE kind = 'debit'"),
            number("SELECT count(*) FROM entries WHERE kind = 'credit'"), orphans);
+    sqlite3_close(all);
     return orphans > 0;
 }

@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# The leader dies at each state of a round and of a set; another coordinator takes over. Every set ends
+# CAPTURED and then COMPLETE, or ABORTED; nothing stays frozen, locked or behind. Then a leader that
+# sleeps past its lease changes nothing when it wakes.
+# Needs the failpoints of the sanitizer builds. TAKEOVER_STATES chooses ("round:FREEZING set:COMPLETE").
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+BUILD=${BUILD:-build/asan-gcc}
+# shellcheck source=deploy/lab.sh
+. deploy/lab.sh
+# shellcheck source=tests/integration/report.sh
+. tests/integration/report.sh
+# shellcheck source=tests/integration/ledger.sh
+. tests/integration/ledger.sh
+
+TAKEOVER_STATES=${TAKEOVER_STATES:-round:OPENING round:PREPARING round:FREEZING round:CAPTURING round:RECORDING
+    round:ABORTING round:CAPTURED set:UPLOADING set:VALIDATING set:COMPLETE}
+LAB_COORDINATORS=2
+LAB_LEASE=5s
+trap 'exec 9>&-; lab_down' EXIT
+
+key() {
+    etcdctl --endpoints "$LAB_ETCD" get --prefix "/stillpoint/lab/v1/$1" "${@:2}" 2>/dev/null
+}
+
+# Who holds the leader key.
+leader() {
+    key leader --print-value-only | tr -d '"'
+}
+
+leads() {
+    [[ $(leader) == *"$1"* ]] && grep -q "^info load done" "$LAB/log/$1"
+}
+
+no_locks() {
+    [[ -z $(key locks/ --keys-only) ]]
+}
+
+start_etcd() {
+    local port=$((LAB_PORT + 10))
+    LAB_ETCD=http://127.0.0.1:$port
+    lab_start etcd etcd --name lab --data-dir "$LAB/state/etcd" --logger zap --log-level error \
+        --listen-client-urls "$LAB_ETCD" --advertise-client-urls "$LAB_ETCD" \
+        --listen-peer-urls "http://127.0.0.1:$((port + 1))" \
+        --initial-advertise-peer-urls "http://127.0.0.1:$((port + 1))" \
+        --initial-cluster "lab=http://127.0.0.1:$((port + 1))"
+    lab_wait 20 etcdctl --endpoints "$LAB_ETCD" endpoint health || lab_die "etcd does not start"
+}
+
+# Coordinator 2 leads, with a failpoint or none; coordinator 1 stands by.
+seat_victim() {
+    LAB_ENV=${1:+STILLPOINT_FAILPOINT=$1} lab_coordinator 2
+    lab_stop coord-1
+    lab_wait 20 leads coord-2 || return 1
+    lab_coordinator 1
+    lab_wait 20 lab_all_connected
+}
+
+# Makes a set in the background; its answer may never come.
+create() {
+    timeout 20 "$cli" set create ledger >"$LAB/run/created" 2>"$LAB/log/create" &
+}
+
+# The sets that were not there before.
+new_sets() {
+    set_ids | grep -vxF -f "$LAB/run/ids-before"
+}
+
+new_sets_are_decided() {
+    local id
+    set_ids >/dev/null || return 1
+    while read -r id; do set_is_decided "$id" || return 1; done < <(new_sets)
+}
+
+# What the sets of a killed leader must have come to.
+verdict_of() {
+    case $1 in
+    round:OPENING) printf 'none' ;;
+    round:PREPARING | round:ABORTING) printf 'ABORTED' ;;
+    round:FREEZING | round:CAPTURING) printf 'ABORTED|COMPLETE' ;;
+    *) printf 'COMPLETE' ;;
+    esac
+}
+
+verdict_is() {
+    local ids
+    ids=$(new_sets)
+    [[ ${ids:+$(set_state "$ids")} =~ ^(${1/none/})$ ]]
+}
+
+# Creates a set with coordinator 2 leading, which dies at the state.
+kill_leader_at() {
+    local victim
+    seat_victim "$1" || return 1
+    victim=$(cat "$LAB/run/coord-2.pid")
+    disown "$victim" # its death is no news
+    printf 'none\n%s\n' "$(set_ids)" >"$LAB/run/ids-before"
+    # A writer outside of the frozen domain has one agent refuse.
+    [[ $1 != round:ABORTING ]] || exec 9>>"$LAB/mnt/2/data/foreign"
+    create
+    lab_wait 60 lab_gone "$victim" || return 1
+    exec 9>&-
+    lab_stop coord-2
+}
+
+# survives SECONDS-OF-THE-KILL VERDICT TRANSFERS: says what is wrong.
+survives() {
+    lab_wait 30 new_sets_are_decided || { echo "undecided 30 s after the kill" && return 1; }
+    lab_wait 10 nothing_frozen || { echo "something is still frozen" && return 1; }
+    lab_wait 15 lab_transferred load $(($3 + 20)) || { echo "the load does not go on" && return 1; }
+    lab_wait $((120 - SECONDS + $1)) sets_are_final || { echo "not final after 120 s" && return 1; }
+    verdict_is "$2" || { echo "the verdict is not $2" && return 1; }
+    lab_wait 20 no_locks || { echo "locks are left: $(key locks/ --keys-only | tr '\n' ' ')" && return 1; }
+    lab_wait 30 no_captures || { echo "captures are left: $(captures | tr '\n' ' ')" && return 1; }
+}
+
+take_over_at() {
+    local state=$1 since wrong id
+    if ! kill_leader_at "$state"; then
+        not_ok "$state" "coordinator 2 does not lead, or does not die"
+        return
+    fi
+    since=$SECONDS
+    if wrong=$(survives "$since" "$(verdict_of "$state")" "$(lab_transfers load)"); then
+        id=$(new_sets)
+        ok "leader dies at $state: $([[ $id ]] && set_state "$id" || echo "nothing recorded") after $((SECONDS - since)) s"
+    else
+        not_ok "leader dies at $state" "$wrong; $("$cli" set list | head -n 3 | tr -s ' ' | tr '\n' ';')"
+    fi
+}
+
+# Lines of coordinator 2's log since it woke.
+woken() {
+    tail -n +"$((1 + $(cat "$LAB/run/lines")))" "$LAB/log/coord-2"
+}
+
+stepped_down() {
+    woken | grep -q "^warn lead steps_down"
+}
+
+# Coordinator 2 sleeps from the middle of a round until coordinator 1 has settled its set.
+sleep_past_the_lease() {
+    local pid status=0
+    seat_victim "" || return 1
+    pid=$(cat "$LAB/run/coord-2.pid")
+    printf 'none\n%s\n' "$(set_ids)" >"$LAB/run/ids-before"
+    create
+    lab_wait 20 grep -q "^info round moved .*to=PREPARING" "$LAB/log/coord-2" || return 1
+    kill -STOP "$pid"
+    wc -l <"$LAB/log/coord-2" >"$LAB/run/lines"
+    lab_wait 30 leads coord-1 && survives "$SECONDS" "ABORTED|COMPLETE" "$(lab_transfers load)" || status=1
+    kill -CONT "$pid"
+    return $status
+}
+
+# What it did between waking and stepping down.
+acts_of_the_woken() {
+    woken | sed '/lead steps_down/q' | grep -E "round (moved|finished)|set moved|task reported"
+}
+
+old_leader_stands_back() {
+    lab_wait 10 stepped_down || { echo "it does not step down" && return 1; }
+    ! acts_of_the_woken || return 1
+    [[ $(leader) == *coord-1* ]] || { echo "the leader is $(leader)" && return 1; }
+    survives "$SECONDS" "ABORTED|COMPLETE" "$(lab_transfers load)"
+}
+
+next_set_succeeds() {
+    local id
+    id=$("$cli" set create ledger) || return 1
+    lab_wait 60 set_is "$id" COMPLETE
+}
+
+lab_up
+if [[ $lab_mode != real ]] || ! command -v etcdctl >/dev/null; then
+    skip "take-over" "needs loop mounts, cgroup v2 and etcdctl"
+    report
+    exit
+fi
+start_etcd
+lab_coordinator 1
+for ((n = 1; n <= LAB_NODES; n++)); do lab_node "$n"; done
+lab_shards
+lab_group 5s
+lab_load load
+lab_wait 60 lab_transferred load 100 || lab_die "the load does not start"
+for state in $TAKEOVER_STATES; do take_over_at "$state"; done
+name="a leader that sleeps past its lease changes nothing when it wakes"
+if sleep_past_the_lease >"$LAB/log/sleep"; then
+    check "$name" old_leader_stands_back
+else
+    not_ok "$name" "nobody took over: $(tail -n 1 "$LAB/log/sleep")"
+fi
+check "the next set succeeds" next_set_succeeds
+lab_stop client-load
+check "all COMPLETE sets restore without orphans" complete_sets_are_consistent
+check "the audit chain holds" "$cli" audit list
+report
