@@ -119,10 +119,14 @@ static int run_list(struct ctl *c)
         remote_print_json(m);
         return CTL_OK;
     }
-    printf("%-24s %-10s %-10s %s\n", "GROUP", "PARTITIONS", "HOLD", "REPOSITORY");
+    if (r->n_groups == 0) {
+        ctl_say(c, "no groups yet: `stillpoint group apply -f FILE` makes one\n");
+        return CTL_OK;
+    }
+    printf("%-24s %-10s %-10s %s\n", "GROUP", "PARTITIONS", "HOLD ms", "REPOSITORY");
     for (size_t i = 0; i < r->n_groups; i++)
-        printf("%-24s %-10zu %lldms %4s%s\n", r->groups[i]->group,
-               r->groups[i]->n_partitions, (long long)r->groups[i]->hold_limit_ms, "",
+        printf("%-24s %-10zu %-10lld %s\n", r->groups[i]->group,
+               r->groups[i]->n_partitions, (long long)r->groups[i]->hold_limit_ms,
                r->groups[i]->repository);
     return CTL_OK;
 }
@@ -140,7 +144,10 @@ static int run_show(struct ctl *c)
             return CTL_OK;
         }
     }
-    return ctl_fail(c, err_new(ERR_NOT_FOUND, "there is no group '%s'", c->args[0]),
+    return ctl_fail(c,
+                    err_new(ERR_NOT_FOUND,
+                            "there is no group '%s': `stillpoint group list` shows all",
+                            c->args[0]),
                     CTL_FAILED);
 }
 

@@ -83,6 +83,9 @@ static int watch_set(struct ctl *c, struct remote *r, const char *id)
     req.set = (char *)id;
     int status = remote_watch(r, "WatchSet", &req.base, on_event, &w);
     print_progress_end(&w.view);
+    if (status == CTL_INTERRUPTED)
+        ctl_say(c, "set '%s' goes on: follow it with `stillpoint set watch %s`\n", id,
+                id);
     if (status != CTL_OK)
         return status;
     AUTO(wire) ProtobufCMessage *m = NULL;
@@ -106,6 +109,9 @@ static int run_create(struct ctl *c)
     int status = remote_open(c, &r);
     if (status == CTL_OK)
         status = remote_call(r, "CreateSet", &req.base, &m);
+    if (status == CTL_INTERRUPTED)
+        ctl_say(c, "the set may have been begun: see `stillpoint set show %s-%s`\n",
+                c->args[0], id);
     if (status != CTL_OK)
         return status;
     const SetRecord *s = (const void *)m;
@@ -132,10 +138,13 @@ static int run_list(struct ctl *c)
         status = remote_call(r, "ListSets", &req.base, &m);
     if (status != CTL_OK)
         return status;
+    const Stillpoint__V1__ListSetsReply *all = (const void *)m;
     if (c->json)
         remote_print_json(m);
+    else if (all->n_sets > 0)
+        print_set_list(all);
     else
-        print_set_list((const void *)m);
+        ctl_say(c, "no sets yet: `stillpoint set create GROUP` takes one\n");
     return CTL_OK;
 }
 
@@ -210,6 +219,7 @@ static size_t still_running(const struct ctl *c, const Stillpoint__V1__TasksRepl
         if (told[i])
             continue;
         told[i] = true;
+        ctl_status_end(c);
         bool failed = t && t->state == STILLPOINT__V1__TASK_STATE__TASK_FAILED;
         if (failed)
             *status = CTL_PARTIAL;
@@ -222,6 +232,30 @@ static size_t still_running(const struct ctl *c, const Stillpoint__V1__TasksRepl
                    failed ? ": " : "", failed ? t->error : "");
     }
     return n;
+}
+
+/* One line on a terminal: how far the tasks are that have not ended. */
+static void show_progress(const struct ctl *c, const Stillpoint__V1__TasksReply *asked,
+                          const Stillpoint__V1__TasksReply *now)
+{
+    long long files = 0, bytes = 0;
+    size_t open = 0;
+    const char *waiting = NULL;
+    for (size_t i = 0; i < asked->n_tasks; i++) {
+        const Stillpoint__V1__TaskRecord *t = task_in(now, asked->tasks[i]->id);
+        if (!t || t->state >= STILLPOINT__V1__TASK_STATE__TASK_DONE)
+            continue;
+        open++;
+        files += t->files;
+        bytes += t->bytes_read;
+        if (t->state == STILLPOINT__V1__TASK_STATE__TASK_PENDING)
+            waiting = t->node;
+    }
+    if (open > 0)
+        ctl_status(c, "%zu of %zu under way: %lld files, %.1f MiB%s%s%s", open,
+                   asked->n_tasks, files, (double)bytes / 1048576,
+                   waiting ? "; waiting for the agent of '" : "", waiting ? waiting : "",
+                   waiting ? "'" : "");
 }
 
 static int wait_for(struct ctl *c, struct remote *r, const char *set,
@@ -239,7 +273,9 @@ static int wait_for(struct ctl *c, struct remote *r, const char *set,
         if (status != CTL_OK ||
             still_running(c, asked, (const void *)m, told, &result) == 0)
             break;
+        show_progress(c, asked, (const void *)m);
         if (atomic_load(&ctl_cancelled)) {
+            ctl_status_end(c);
             ctl_say(c, "the tasks go on: see `stillpoint set show %s`\n", set);
             result = CTL_INTERRUPTED;
             break;

@@ -10,6 +10,9 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/wire/utf8.h"
+
+enum { CTL_ERROR_BYTES = 8192 };
 
 atomic_bool ctl_cancelled;
 
@@ -109,8 +112,9 @@ static void print_options(FILE *to, const struct ctl_option *o)
 
 static void command_help(FILE *to, const struct ctl_command *cmd)
 {
-    fprintf(to, "stillpoint %s %s: %s\n\nUsage:\n  stillpoint %s %s [options]%s%s\n",
-            cmd->noun, cmd->verb, cmd->summary, cmd->noun, cmd->verb,
+    const char *blank = *cmd->verb ? " " : "";
+    fprintf(to, "stillpoint %s%s%s: %s\n\nUsage:\n  stillpoint %s%s%s [options]%s%s\n",
+            cmd->noun, blank, cmd->verb, cmd->summary, cmd->noun, blank, cmd->verb,
             *cmd->args ? " " : "", cmd->args);
     fprintf(to, "\nExamples:\n%s\nOptions:\n", cmd->examples);
     print_options(to, cmd->options);
@@ -128,8 +132,10 @@ static void noun_help(FILE *to, const struct ctl_command *const *tables, const c
             snprintf(left, sizeof left, "%s %s", cmd->noun, cmd->verb);
             fprintf(to, "  %-22s %s\n", left, cmd->summary);
         }
-    fprintf(to, "\nExamples:\n  stillpoint repo snapshots --repo /srv/backup "
-                "--password-file /etc/pw\n  stillpoint repo backup --help\n\n"
+    fprintf(to, "\nExamples:\n  stillpoint group apply -f ledger.yaml\n"
+                "  stillpoint set create ledger --watch\n"
+                "  stillpoint repo snapshots --repo /srv/backup --password-file /etc/pw\n"
+                "  stillpoint repo backup --help\n\n"
                 "Exit status: 0 done, 1 failed, 2 wrong usage, 3 partly done,\n"
                 "  10 no repository, 11 locked, 12 wrong password, 130 interrupted\n");
 }
@@ -316,7 +322,9 @@ int ctl_missing(const struct ctl *c, const char *option)
 
 int ctl_fail(const struct ctl *c, struct err *e, int code)
 {
-    AUTO(str) char *text = err_text(e);
+    AUTO(str) char *raw = err_text(e);
+    /* It may hold words of a peer, which a terminal must not obey. */
+    AUTO(str) char *text = utf8_printable(raw, CTL_ERROR_BYTES);
     if (e->kind == ERR_CANCELLED)
         code = CTL_INTERRUPTED;
     err_free(e);
@@ -354,7 +362,9 @@ void ctl_print_json(json_t *o)
 
 static bool has_status(const struct ctl *c)
 {
-    return !c->quiet && !c->json && isatty(STDERR_FILENO);
+    const char *term = getenv("TERM");
+    return !c->quiet && !c->json && isatty(STDERR_FILENO) && term &&
+           strcmp(term, "dumb") != 0;
 }
 
 void ctl_status(const struct ctl *c, const char *fmt, ...)

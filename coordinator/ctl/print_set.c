@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,17 +41,23 @@ void print_set(const Stillpoint__V1__SetRecord *s)
     print_time("cut", s->cut_unix_ms);
     if (s->error[0])
         printf("%-8s %s\n", "error", s->error);
+    if (s->seal_snapshot_id[0])
+        printf("%-8s snapshot %.8s holds the record and its proofs\n", "seal",
+               s->seal_snapshot_id);
     printf("%-8s %.1f s\n\n", "took", seconds(s));
     printf("%-28s %-9s %9s %12s %12s  %s\n", "PARTITION", "STATE", "PAUSE ms", "READ",
            "STORED", "SNAPSHOT");
     for (size_t i = 0; i < s->n_parts; i++) {
         const Stillpoint__V1__Part *p = s->parts[i];
         AUTO(str) char *name = mem_printf("%s/%s", p->node, p->partition);
-        printf("%-28s %-9s %9.1f %12lld %12lld  %.8s%s%s\n", name,
-               part_state_text(p->state), pause_ms(p), (long long)p->bytes_read,
-               (long long)p->bytes_stored, p->snapshot_id, p->error[0] ? "  " : "",
-               p->error);
+        printf("%-28s %-9s %9.1f %12lld %12lld  %.8s\n", name, part_state_text(p->state),
+               pause_ms(p), (long long)p->bytes_read, (long long)p->bytes_stored,
+               p->snapshot_id);
     }
+    for (size_t i = 0; i < s->n_parts; i++)
+        if (s->parts[i]->error[0])
+            printf("\n%s/%s %s: %s\n", s->parts[i]->node, s->parts[i]->partition,
+                   part_state_text(s->parts[i]->state), s->parts[i]->error);
 }
 
 void print_set_list(const Stillpoint__V1__ListSetsReply *r)
@@ -104,17 +111,36 @@ static void add_part(struct buf *b, const Stillpoint__V1__PartProgress *p, bool 
                    (double)p->bytes_read / 1048576, (double)p->bytes_stored / 1048576);
 }
 
+/* Lines that wrap or scroll away could not be drawn over. */
+static void terminal_size(int *columns, int *rows)
+{
+    struct winsize w;
+    bool known =
+        ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 && w.ws_row > 0;
+    *columns = known ? w.ws_col : 80;
+    *rows = known ? w.ws_row : 24;
+}
+
 static void draw(struct progress_view *v, const Stillpoint__V1__SetEvent *ev)
 {
+    int columns, rows;
+    terminal_size(&columns, &rows);
+    size_t room = rows > 4 ? (size_t)rows - 3 : 1;
+    size_t shown = ev->n_progress < room ? ev->n_progress : room;
     if (v->drawn > 0)
         fprintf(stderr, "\033[%dA", v->drawn);
-    fprintf(stderr, "\033[K%s  %s\n", ev->record->set, set_state_text(ev->phase));
+    fprintf(stderr, "\033[K%.*s  %s\n", columns > 20 ? columns - 14 : 6, ev->record->set,
+            set_state_text(ev->phase));
     v->drawn = 1;
-    for (size_t i = 0; i < ev->n_progress; i++) {
+    for (size_t i = 0; i < shown; i++) {
         AUTO_BUF struct buf b;
         buf_init(&b);
         add_part(&b, ev->progress[i], true);
-        fprintf(stderr, "\033[K  %s\n", buf_text(&b));
+        fprintf(stderr, "\033[K  %.*s\n", columns > 4 ? columns - 3 : 1, buf_text(&b));
+        v->drawn++;
+    }
+    if (shown < ev->n_progress) {
+        fprintf(stderr, "\033[K  and %zu more\n", ev->n_progress - shown);
         v->drawn++;
     }
 }

@@ -4,9 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "common/conf/schema.h"
 #include "common/rpc/dial.h"
+#include "common/wire/convert.h"
 #include "common/wire/pbjson.h"
 #include "common/wire/wire.h"
 
@@ -15,6 +17,7 @@ enum {
         70000, /* creating a set waits for locks that a dead leader's lease holds */
     REMOTE_TRIES = 40,
     REMOTE_PAUSE_MS = 500,
+    REMOTE_TICK_MS = 100, /* between looks for Ctrl-C */
 };
 
 struct client_conf {
@@ -99,6 +102,57 @@ void remote_close(struct remote *r)
     free(r);
 }
 
+/* One call or stream under way, which the user may end. */
+struct asking {
+    struct remote *remote;
+    rpc_message_fn *on_message; /* streams */
+    void *arg;
+    struct rpc_pending *pending;
+    bool over, enough;
+    struct loop_timer tick;
+    ProtobufCMessage *reply; /* calls: owned */
+    struct err *err;
+};
+
+/* Signals only set a flag, so it is looked at often enough for a person. */
+static void look_at_cancel(void *arg)
+{
+    struct asking *a = arg;
+    if (atomic_load(&ctl_cancelled) && !a->enough) {
+        a->enough = true;
+        rpc_cancel(a->pending);
+    }
+    if (!a->over)
+        loop_timer_set(a->remote->loop, &a->tick, REMOTE_TICK_MS, look_at_cancel, a);
+}
+
+static bool on_message(void *arg, const ProtobufCMessage *m)
+{
+    struct asking *a = arg;
+    if (!a->enough && !a->on_message(a->arg, m)) {
+        a->enough = true;
+        rpc_cancel(a->pending);
+    }
+    return true;
+}
+
+static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)
+{
+    struct asking *a = arg;
+    a->err = e;
+    a->over = true;
+    if (m)
+        a->reply = pb_copy(m);
+    loop_stop(a->remote->loop);
+}
+
+static void run_asking(struct asking *a)
+{
+    look_at_cancel(a);
+    loop_run(a->remote->loop);
+    loop_timer_cancel(a->remote->loop, &a->tick);
+}
+
 static void stop_loop(void *arg)
 {
     loop_stop(arg);
@@ -113,16 +167,42 @@ static bool pause_between(struct remote *r)
     return !atomic_load(&ctl_cancelled);
 }
 
+/* "coord-1@192.0.2.1:7420, coord-2@…": malloc'd. */
+static char *tried(const struct remote *r)
+{
+    AUTO_BUF struct buf b;
+    buf_init(&b);
+    for (size_t i = 0; i < r->conf.n_coordinators; i++)
+        buf_printf(&b, "%s%s", i ? ", " : "", r->conf.coordinators[i]);
+    return mem_strdup(buf_text(&b));
+}
+
 /* UNAVAILABLE: nothing was done; the next coordinator may lead. After a whole turn
- * without luck an election may be under way, so a few turns are made. */
+ * without luck an election may be under way, so more turns are made, and said so. */
 static bool try_next(struct remote *r, const struct err *e, int *tries)
 {
-    if (e->kind != ERR_UNAVAILABLE)
+    if (e->kind != ERR_UNAVAILABLE || atomic_load(&ctl_cancelled))
         return false;
     r->current = (r->current + 1) % r->conf.n_coordinators;
     if (r->current != 0)
         return true;
+    if (*tries == 0) {
+        AUTO(str) char *text = err_text(e);
+        AUTO(str) char *all = tried(r);
+        ctl_say(r->ctl, "stillpoint: %s\ntried %s; trying again for %d seconds\n", text,
+                all, REMOTE_TRIES * REMOTE_PAUSE_MS / 1000);
+    }
     return ++*tries < REMOTE_TRIES && pause_between(r);
+}
+
+/* The last word on a call; takes the error over. */
+static int give_up(struct remote *r, struct err *e)
+{
+    if (e->kind == ERR_UNAVAILABLE) {
+        AUTO(str) char *all = tried(r);
+        e = err_wrap(e, "no coordinator could do it; tried %s", all);
+    }
+    return ctl_fail(r->ctl, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
 }
 
 int remote_call(struct remote *r, const char *method, const ProtobufCMessage *req,
@@ -130,42 +210,19 @@ int remote_call(struct remote *r, const char *method, const ProtobufCMessage *re
 {
     const struct rpc_opts opts = {.timeout_ms = REMOTE_CALL_MS};
     for (int tries = 0;;) {
-        struct err *e = rpc_call_sync(r->channels[r->current],
-                                      &stillpoint__v1__admin_service__descriptor, method,
-                                      req, &opts, reply);
-        if (!e)
+        struct asking a = {.remote = r};
+        a.pending = rpc_call_start(r->channels[r->current],
+                                   &stillpoint__v1__admin_service__descriptor, method,
+                                   req, &opts, on_done, &a);
+        run_asking(&a);
+        if (!a.err) {
+            *reply = a.reply;
             return CTL_OK;
-        if (!try_next(r, e, &tries))
-            return ctl_fail(r->ctl, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
-        err_free(e);
+        }
+        if (!try_next(r, a.err, &tries))
+            return give_up(r, a.err);
+        err_free(a.err);
     }
-}
-
-struct stream {
-    struct remote *remote;
-    rpc_message_fn *on_message;
-    void *arg;
-    struct rpc_pending *pending;
-    bool enough;
-    struct err *err;
-};
-
-static bool on_message(void *arg, const ProtobufCMessage *m)
-{
-    struct stream *s = arg;
-    if (!s->on_message(s->arg, m) || atomic_load(&ctl_cancelled)) {
-        s->enough = true;
-        rpc_cancel(s->pending);
-    }
-    return true;
-}
-
-static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)
-{
-    struct stream *s = arg;
-    (void)m;
-    s->err = e;
-    loop_stop(s->remote->loop);
 }
 
 int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *req,
@@ -173,21 +230,20 @@ int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *r
 {
     const struct rpc_opts opts = {0};
     for (int tries = 0;;) {
-        struct stream s = {.remote = r, .on_message = fn, .arg = arg};
-        s.pending = rpc_stream_start(r->channels[r->current],
+        struct asking a = {.remote = r, .on_message = fn, .arg = arg};
+        a.pending = rpc_stream_start(r->channels[r->current],
                                      &stillpoint__v1__admin_service__descriptor, method,
-                                     req, &opts, on_message, on_done, &s);
-        loop_run(r->loop);
-        if (!s.err || s.enough) {
-            err_free(s.err);
+                                     req, &opts, on_message, on_done, &a);
+        run_asking(&a);
+        if (!a.err || a.enough) {
+            err_free(a.err);
             return atomic_load(&ctl_cancelled) ? CTL_INTERRUPTED : CTL_OK;
         }
-        if (s.err->kind ==
-            ERR_TIMEOUT) /* the connection broke: only a read, begin again */
-            s.err->kind = ERR_UNAVAILABLE;
-        if (!try_next(r, s.err, &tries))
-            return ctl_fail(r->ctl, s.err, CTL_FAILED);
-        err_free(s.err);
+        if (a.err->kind == ERR_TIMEOUT) /* the connection broke: only a read */
+            a.err->kind = ERR_UNAVAILABLE;
+        if (!try_next(r, a.err, &tries))
+            return give_up(r, a.err);
+        err_free(a.err);
     }
 }
 

@@ -317,7 +317,7 @@ check_repositories() {
     says "it is found by set verify" 3 'failed .*node-[12]/ledger.*(blob|pack)' "$cli" set verify "$set_id"
     check "the set is DAMAGED" lab_wait 10 is_in "$set_id" DAMAGED
     says "it says which part, and what to do" 3 'DAMAGED' "$cli" set watch "$set_id"
-    says "the part names the error and the next step" 0 'FAILED .*create a new set' "$cli" set show "$set_id"
+    says "the part names the error and the next step" 0 '^node-[12]/ledger FAILED: .*create a new set' "$cli" set show "$set_id"
     local snapshot part
     part=$("$cli" set show "$set_id" | awk '$2 == "FAILED" { print $1; exit }')
     snapshot=$("$cli" set show "$set_id" | awk '$2 == "FAILED" { print $6; exit }')
