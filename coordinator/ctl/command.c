@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "common/wire/utf8.h"
 
 enum { CTL_ERROR_BYTES = 8192 };
@@ -267,6 +268,8 @@ int ctl_main(const struct ctl_command *const *tables, int argc, char **argv)
         noun_help(noun ? stdout : stderr, tables, NULL);
         return noun ? CTL_OK : CTL_USAGE;
     }
+    if (strcmp(noun, "--version") == 0)
+        return puts("stillpoint " STILLPOINT_VERSION) < 0 ? CTL_FAILED : CTL_OK;
     struct guess nouns = {.word = noun}, verbs = {.word = verb ? verb : ""};
     bool noun_known = false;
     const struct ctl_command *cmd =
