@@ -40,12 +40,15 @@ restore_part() {
 
 # orphans_of ID: restores a set and looks for credits without their debits.
 orphans_of() {
-    local id=$1 n dirs=() snapshot
+    local id=$1 n dirs=() pids=() shown pid
+    shown=$("$cli" set show "$id") || return 2
     for ((n = 1; n <= LAB_NODES; n++)); do
-        snapshot=$("$cli" set show "$id" | awk -v p="node-$n/ledger" '$1 == p { print $6 }')
-        restore_part "$n" "$snapshot" "$LAB/restore/$id/$n" || return 2
+        restore_part "$n" "$(awk -v p="node-$n/ledger" '$1 == p { print $6 }' <<<"$shown")" \
+            "$LAB/restore/$id/$n" &
+        pids+=($!)
         dirs+=("$LAB/restore/$id/$n$LAB/mnt/$n/data")
     done
+    for pid in "${pids[@]}"; do wait "$pid" || return 2; done
     "$BUILD/tests/tools/ledger_check" "${dirs[@]}"
     local status=$?
     rm -rf "${LAB:?}/restore/$id"
