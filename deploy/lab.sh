@@ -249,6 +249,16 @@ lab_all_connected() {
     (($("$BUILD/stillpoint" node list | grep -c " connected ") == LAB_NODES))
 }
 
+# lab_adopt DIR: takes over what an earlier run left running there, for lab_down.
+lab_adopt() {
+    local file
+    [[ -d $1/run && -d $1/pki && ${1##*/} == stillpoint-lab-* ]] || lab_die "'$1' is no lab"
+    LAB=$1 LAB_NAME=${1##*/}
+    for file in "$LAB"/run/*.pid; do
+        [[ -e $file ]] && lab_pids+=("$(cat "$file") $(basename "$file" .pid)")
+    done
+}
+
 lab_down() {
     local entry i
     for ((i = ${#lab_pids[@]} - 1; i >= 0; i--)); do
