@@ -142,6 +142,9 @@ static struct err *decode_fence(const Stillpoint__V1__AgentJournal *m, struct fe
         struct token token;
         TRY(domain_copy(&domain, m->fence[i]->domain));
         TRY(token_from_pb(m->fence[i]->token, &token));
+        for (size_t k = 0; k < f->n_domains; k++)
+            if (strcmp(f->domains[k].domain.text, domain.text) == 0)
+                return err_new(ERR_CORRUPT, "domain '%s': listed twice", domain.text);
         fence_raise(f, &domain, &token);
     }
     return NULL;
@@ -149,6 +152,8 @@ static struct err *decode_fence(const Stillpoint__V1__AgentJournal *m, struct fe
 
 static struct err *decode(const Stillpoint__V1__AgentJournal *m, struct sessions *s)
 {
+    if (m->schema < 1)
+        return err_new(ERR_CORRUPT, "it has no schema");
     if (m->schema > JOURNAL_SCHEMA)
         return err_new(ERR_INVALID, "written by a newer version (schema %d)", m->schema);
     if (strcmp(m->node, s->node.text) != 0)
@@ -158,6 +163,10 @@ static struct err *decode(const Stillpoint__V1__AgentJournal *m, struct sessions
     for (size_t i = 0; i < m->n_sets; i++) {
         struct session *set = NULL;
         TRY_CTX(decode_set(m->sets[i], &set), "set '%s'", m->sets[i]->set);
+        if (sessions_find(s, &set->set)) {
+            session_free(set);
+            return err_new(ERR_CORRUPT, "set '%s': listed twice", m->sets[i]->set);
+        }
         TRY(sessions_load(s, set));
     }
     return NULL;

@@ -10,8 +10,9 @@ enum { JOURNAL_BYTES = 64 << 20 };
 /* The text of the journal as it is now; the caller's (free). */
 char *journal_encode(const struct sessions *s) MUST_USE;
 
-/* Fills `s` (fresh from sessions_init) from the journal's text. CORRUPT when it is not
- * one, or of another node. */
+/* Fills `s` (fresh from sessions_init) from the journal's text. INVALID when it is no
+ * journal or a newer version's, CORRUPT when it contradicts itself or is another node's.
+ */
 struct err *journal_decode(const char *text, size_t n, struct sessions *s) MUST_USE;
 
 #endif

@@ -290,7 +290,8 @@ static void on_stored_ok(struct round *r, const struct round_event *ev,
                          struct round_acts *out)
 {
     if (r->sm.state == ROUND_OPENING && r->error[0]) {
-        begin_abort(r, ev->now_ms, "cancelled before it began", out);
+        AUTO(str) char *why = mem_strdup(r->error);
+        begin_abort(r, ev->now_ms, why, out);
     } else if (r->sm.state == ROUND_OPENING) {
         sm_move(&r->sm, ROUND_PREPARING);
         r->deadline_ms = ev->now_ms + r->conf.prepare_timeout_ms;

@@ -1,0 +1,614 @@
+#include "agent/flow/session.h"
+
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "tests/unit/cut.h"
+#include "tests/unit/suite.h"
+
+/* Node 0 of a sound cut. The guardian and the journal answer only when a test says so. */
+struct world {
+    struct sessions s;
+    struct session_acts acts;
+    struct cut cut;
+    struct session_part part;
+    uint64_t call;
+};
+
+static void begin(struct world *w)
+{
+    *w = (struct world){.call = 100};
+    cut_make(&w->cut);
+    w->part = (struct session_part){.domain = w->cut.epochs[0].domain, .part = {"db"}};
+    session_acts_init(&w->acts);
+    sessions_init(&w->s, &w->cut.proofs[0].node);
+}
+
+static void end(struct world *w)
+{
+    session_acts_fini(&w->acts);
+    sessions_fini(&w->s);
+}
+
+static const struct session_act *find_act(const struct world *w,
+                                          enum session_act_kind kind)
+{
+    for (size_t i = 0; i < w->acts.n; i++)
+        if (w->acts.items[i].kind == kind)
+            return &w->acts.items[i];
+    return NULL;
+}
+
+static bool asks(const struct world *w, enum session_act_kind kind)
+{
+    return find_act(w, kind) != NULL;
+}
+
+/* Feeds a request with everything that any of them needs; the token may be replaced. */
+static void request_as(struct world *w, enum session_event_kind kind, const char *set,
+                       const struct token *token)
+{
+    struct session_event ev = {.kind = kind,
+                               .call = ++w->call,
+                               .token = *token,
+                               .parts = &w->part,
+                               .n_parts = 1,
+                               .hold_limit_ms = 10000,
+                               .freeze_timeout_ms = 5000,
+                               .epochs = w->cut.epochs,
+                               .n_epochs = CUT_NODES,
+                               .cut_unix_ms = 77,
+                               .reason = "told to"};
+    strcpy(ev.set.text, set);
+    sessions_step(&w->s, &ev, &w->acts);
+}
+
+static void request(struct world *w, enum session_event_kind kind)
+{
+    request_as(w, kind, "s1", &w->cut.token);
+}
+
+/* All of the journal is durable. */
+static void journaled(struct world *w)
+{
+    sessions_step(
+        &w->s,
+        &(struct session_event){.kind = SESSION_EV_JOURNALED, .seq = w->s.journal_seq},
+        &w->acts);
+}
+
+static void armed(struct world *w, const char *error)
+{
+    struct session_part part = w->part;
+    part.predicted_pause_ms = 12;
+    strcpy(part.error, error);
+    sessions_step(
+        &w->s,
+        &(struct session_event){
+            .kind = SESSION_EV_ARMED, .set = w->cut.set, .parts = &part, .n_parts = 1},
+        &w->acts);
+}
+
+static void frozen(struct world *w)
+{
+    sessions_step(&w->s,
+                  &(struct session_event){.kind = SESSION_EV_FROZEN,
+                                          .set = w->cut.set,
+                                          .epochs = &w->cut.epochs[0],
+                                          .n_epochs = 1},
+                  &w->acts);
+}
+
+static void committed(struct world *w)
+{
+    struct proof raw = w->cut.proofs[0]; /* the guardian knows nothing of other nodes */
+    memset(&raw.epochs, 0, sizeof raw.epochs);
+    sessions_step(&w->s,
+                  &(struct session_event){.kind = SESSION_EV_COMMITTED,
+                                          .set = w->cut.set,
+                                          .proofs = &raw,
+                                          .n_proofs = 1},
+                  &w->acts);
+}
+
+static void undone(struct world *w, const struct err *err)
+{
+    sessions_step(
+        &w->s,
+        &(struct session_event){.kind = SESSION_EV_UNDONE, .set = w->cut.set, .err = err},
+        &w->acts);
+}
+
+static enum session_state state(const struct world *w)
+{
+    struct session *set = sessions_find(&w->s, &w->cut.set);
+    ck_assert_ptr_nonnull(set);
+    return (enum session_state)set->sm.state;
+}
+
+/* The newest call was answered with yes in the last step. */
+static void said_yes(const struct world *w)
+{
+    for (size_t i = 0; i < w->acts.n; i++) {
+        const struct session_act *a = &w->acts.items[i];
+        if (a->kind == SESSION_ACT_REPLY && a->call == w->call) {
+            ck_assert_msg(!a->err, "%s", a->err ? a->err->msg : "");
+            return;
+        }
+    }
+    ck_abort_msg("no answer");
+}
+
+/* …with an error of this kind whose text contains `says`. */
+static void said_no(const struct world *w, enum err_kind kind, const char *says)
+{
+    for (size_t i = 0; i < w->acts.n; i++) {
+        const struct session_act *a = &w->acts.items[i];
+        if (a->kind != SESSION_ACT_REPLY || a->call != w->call)
+            continue;
+        ck_assert_ptr_nonnull(a->err);
+        AUTO(str) char *text = err_text(a->err);
+        ck_assert_str_eq(err_kind_name(a->err->kind), err_kind_name(kind));
+        ck_assert_msg(strstr(text, says) != NULL, "'%s' is not in '%s'", says, text);
+        return;
+    }
+    ck_abort_msg("no answer");
+}
+
+/* Brings the set to a state by the way every set goes. */
+static void at(struct world *w, enum session_state want)
+{
+    begin(w);
+    request(w, SESSION_EV_PREPARE);
+    if (want >= SESSION_ARMING)
+        journaled(w);
+    if (want >= SESSION_PREPARED)
+        armed(w, "");
+    if (want >= SESSION_FREEZING) {
+        request(w, SESSION_EV_FREEZE);
+        journaled(w);
+    }
+    if (want >= SESSION_FROZEN)
+        frozen(w);
+    if (want >= SESSION_COMMITTING)
+        request(w, SESSION_EV_COMMIT);
+    if (want >= SESSION_JOURNALING)
+        committed(w);
+    if (want >= SESSION_CAPTURED)
+        journaled(w);
+    if (want >= SESSION_ABORTING)
+        request(w, SESSION_EV_ABORT);
+    if (want >= SESSION_ABORTED) {
+        journaled(w);
+        undone(w, NULL);
+    }
+    ck_assert_int_eq(state(w), want);
+}
+
+START_TEST(every_promise_is_journaled_before_it_is_made)
+{
+    struct world w;
+    begin(&w);
+    request(&w, SESSION_EV_PREPARE);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    ck_assert(!asks(&w, SESSION_ACT_ARM));
+    journaled(&w);
+    ck_assert(asks(&w, SESSION_ACT_ARM));
+    ck_assert(!asks(&w, SESSION_ACT_REPLY));
+    armed(&w, "");
+    said_yes(&w);
+    request(&w, SESSION_EV_FREEZE);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    ck_assert(!asks(&w, SESSION_ACT_FREEZE));
+    journaled(&w);
+    ck_assert(asks(&w, SESSION_ACT_FREEZE));
+    frozen(&w);
+    said_yes(&w);
+    request(&w, SESSION_EV_COMMIT);
+    ck_assert_msg(!asks(&w, SESSION_ACT_JOURNAL), "no disk inside the hold");
+    ck_assert(asks(&w, SESSION_ACT_COMMIT));
+    committed(&w);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    ck_assert(!asks(&w, SESSION_ACT_REPLY));
+    journaled(&w);
+    said_yes(&w);
+    ck_assert_int_eq(state(&w), SESSION_CAPTURED);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_proof_names_the_epochs_of_all_members)
+{
+    struct world w;
+    at(&w, SESSION_CAPTURED);
+    const struct proof *p = &sessions_find(&w.s, &w.cut.set)->proofs[0];
+    ck_assert(digest_equal(&p->epochs, &w.cut.proofs[0].epochs));
+    ck_assert_int_eq(p->cut_unix_ms, 77);
+    ck_assert_int_eq(token_compare(&p->token, &w.cut.token), TOKEN_SAME);
+    end(&w);
+}
+END_TEST
+
+/* ---- I7: repetitions ---- */
+
+START_TEST(a_repeated_request_gets_the_recorded_answer_and_has_no_effect)
+{
+    static const struct {
+        enum session_event_kind kind;
+        enum session_state from;
+    } repeats[] = {{SESSION_EV_PREPARE, SESSION_PREPARED},
+                   {SESSION_EV_FREEZE, SESSION_FROZEN},
+                   {SESSION_EV_COMMIT, SESSION_CAPTURED}};
+    for (int s = (int)repeats[_i].from; s <= SESSION_CAPTURED; s++) {
+        if (s == SESSION_JOURNALING || (s == SESSION_FREEZING && _i == 0))
+            continue;
+        struct world w;
+        at(&w, (enum session_state)s);
+        request(&w, repeats[_i].kind);
+        said_yes(&w);
+        ck_assert_int_eq(state(&w), s);
+        ck_assert(!asks(&w, SESSION_ACT_ARM));
+        ck_assert(!asks(&w, SESSION_ACT_FREEZE));
+        ck_assert(!asks(&w, SESSION_ACT_COMMIT));
+        end(&w);
+    }
+}
+END_TEST
+
+START_TEST(a_repetition_under_way_waits_for_the_one_answer)
+{
+    struct world w;
+    at(&w, SESSION_FREEZING);
+    uint64_t first = w.call;
+    request(&w, SESSION_EV_FREEZE);
+    const struct session_act *a = find_act(&w, SESSION_ACT_REPLY);
+    ck_assert_uint_eq(a->call, first);
+    ck_assert_int_eq(a->err->kind, ERR_UNAVAILABLE);
+    ck_assert(!asks(&w, SESSION_ACT_FREEZE));
+    frozen(&w);
+    said_yes(&w);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_repeated_freeze_before_the_journal_is_durable_freezes_once)
+{
+    struct world w;
+    at(&w, SESSION_PREPARED);
+    request(&w, SESSION_EV_FREEZE);
+    request(&w, SESSION_EV_FREEZE);
+    journaled(&w);
+    ck_assert(asks(&w, SESSION_ACT_FREEZE));
+    journaled(&w);
+    ck_assert(!asks(&w, SESSION_ACT_FREEZE));
+    end(&w);
+}
+END_TEST
+
+/* ---- I3: tokens ---- */
+
+static struct token other_token(const struct world *w, int64_t revision, int incarnation)
+{
+    struct token t = {.revision = revision};
+    memset(t.incarnation, incarnation, sizeof t.incarnation);
+    (void)w;
+    return t;
+}
+
+static const enum session_event_kind requests[] = {SESSION_EV_PREPARE, SESSION_EV_FREEZE,
+                                                   SESSION_EV_COMMIT, SESSION_EV_ABORT,
+                                                   SESSION_EV_INSPECT};
+
+START_TEST(an_older_token_is_refused_by_every_request)
+{
+    struct world w;
+    at(&w, SESSION_FROZEN);
+    struct token older = other_token(&w, w.cut.token.revision - 1, 0x5a);
+    request_as(&w, requests[_i], "s1", &older);
+    said_no(&w, ERR_STALE_TOKEN, "newer than 6");
+    ck_assert_uint_eq(w.acts.n, 1);
+    ck_assert_int_eq(state(&w), SESSION_FROZEN);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_token_of_another_incarnation_is_refused_by_every_request)
+{
+    struct world w;
+    at(&w, SESSION_FROZEN);
+    struct token foreign = other_token(&w, 1000, 0x77);
+    request_as(&w, requests[_i], "s1", &foreign);
+    said_no(&w, ERR_CONFLICT, "incarnation is 7777");
+    ck_assert_int_eq(state(&w), SESSION_FROZEN);
+    request_as(&w, requests[_i], "unheard-of", &foreign);
+    ck_assert_ptr_nonnull(find_act(&w, SESSION_ACT_REPLY)->err);
+    ck_assert_uint_eq(w.s.n_sets, 1);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_newer_token_may_inspect_and_abort_only)
+{
+    struct world w;
+    at(&w, SESSION_FROZEN);
+    struct token newer = other_token(&w, w.cut.token.revision + 1, 0x5a);
+    request_as(&w, requests[_i], "s1", &newer);
+    if (requests[_i] == SESSION_EV_ABORT || requests[_i] == SESSION_EV_INSPECT) {
+        ck_assert(asks(&w, SESSION_ACT_UNDO));
+        ck_assert_int_eq(state(&w), SESSION_ABORTING);
+        journaled(&w);
+        undone(&w, NULL);
+        journaled(&w);
+        request(&w, SESSION_EV_COMMIT); /* the old coordinator's, late */
+        said_no(&w, ERR_STALE_TOKEN, "newer than 7");
+    } else {
+        said_no(&w, ERR_CONFLICT, "prepared with another token");
+        ck_assert_int_eq(state(&w), SESSION_FROZEN);
+    }
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_newer_token_may_inspect_a_capture_and_leaves_it)
+{
+    struct world w;
+    at(&w, SESSION_CAPTURED);
+    struct token newer = other_token(&w, w.cut.token.revision + 1, 0x5a);
+    request_as(&w, SESSION_EV_INSPECT, "s1", &newer);
+    ck_assert(!asks(&w, SESSION_ACT_REPLY));
+    journaled(&w);
+    said_yes(&w);
+    ck_assert_int_eq(state(&w), SESSION_CAPTURED);
+    request(&w, SESSION_EV_ABORT);
+    said_no(&w, ERR_STALE_TOKEN, "newer than 7");
+    end(&w);
+}
+END_TEST
+
+/* An abort that overtakes its prepare must stop it. */
+START_TEST(an_abort_of_an_unknown_set_fences_its_prepare)
+{
+    struct world w;
+    begin(&w);
+    request(&w, SESSION_EV_ABORT);
+    journaled(&w);
+    said_yes(&w);
+    request(&w, SESSION_EV_PREPARE);
+    said_no(&w, ERR_CONFLICT, "not prepared on this node");
+    end(&w);
+}
+END_TEST
+
+START_TEST(two_sets_never_share_a_domain)
+{
+    struct world w;
+    at(&w, SESSION_PREPARED);
+    request_as(&w, SESSION_EV_PREPARE, "s2", &w.cut.token);
+    said_no(&w, ERR_CONFLICT, "in use by set 's1'");
+    end(&w);
+    at(&w, SESSION_CAPTURED); /* its domain has thawed */
+    request_as(&w, SESSION_EV_PREPARE, "s2", &w.cut.token);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    end(&w);
+}
+END_TEST
+
+START_TEST(requests_out_of_turn_are_refused)
+{
+    struct world w;
+    begin(&w);
+    request(&w, SESSION_EV_FREEZE);
+    said_no(&w, ERR_CONFLICT, "never prepared");
+    request(&w, SESSION_EV_COMMIT);
+    said_no(&w, ERR_CONFLICT, "never frozen");
+    end(&w);
+    at(&w, SESSION_ARMING);
+    request(&w, SESSION_EV_FREEZE);
+    said_no(&w, ERR_CONFLICT, "still being prepared");
+    end(&w);
+    at(&w, SESSION_PREPARED);
+    request(&w, SESSION_EV_COMMIT);
+    said_no(&w, ERR_CONFLICT, "not frozen");
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_commit_must_name_this_nodes_epoch)
+{
+    struct world w;
+    at(&w, SESSION_FROZEN);
+    w.cut.epochs[0].epoch.b[3] ^= 1;
+    request(&w, SESSION_EV_COMMIT);
+    said_no(&w, ERR_CONFLICT, "does not name the epoch of domain 'n0/cgroup:db'");
+    ck_assert_int_eq(state(&w), SESSION_FROZEN);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_partition_that_cannot_be_armed_refuses_the_prepare_and_is_undone)
+{
+    struct world w;
+    at(&w, SESSION_ARMING);
+    armed(&w, "its disk is full");
+    said_no(&w, ERR_CONFLICT, "partition 'db': its disk is full");
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    end(&w);
+}
+END_TEST
+
+/* ---- restarts ---- */
+
+START_TEST(what_was_under_way_at_a_restart_is_undone_and_never_frozen_again)
+{
+    struct world w;
+    at(&w, _i);
+    sessions_restarted(&w.s, &w.acts);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    ck_assert(!asks(&w, SESSION_ACT_FREEZE));
+    request(&w, SESSION_EV_FREEZE);
+    said_no(&w, ERR_CONFLICT, "the agent restarted during the round");
+    journaled(&w);
+    undone(&w, NULL);
+    journaled(&w);
+    request(&w, SESSION_EV_FREEZE);
+    said_no(&w, ERR_CONFLICT, "the agent restarted during the round");
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_capture_outlives_a_restart)
+{
+    struct world w;
+    at(&w, SESSION_CAPTURED);
+    sessions_restarted(&w.s, &w.acts);
+    ck_assert_uint_eq(w.acts.n, 0);
+    request(&w, SESSION_EV_COMMIT);
+    said_yes(&w);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_lost_guardian_undoes_what_it_held)
+{
+    struct world w;
+    at(&w, _i);
+    sessions_step(&w.s, &(struct session_event){.kind = SESSION_EV_GUARD_LOST}, &w.acts);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    ck_assert_int_eq(state(&w), SESSION_ABORTING);
+    end(&w);
+}
+END_TEST
+
+/* ---- undoing ---- */
+
+START_TEST(a_promised_capture_is_withdrawn_durably_before_it_is_removed)
+{
+    struct world w;
+    at(&w, SESSION_CAPTURED);
+    request(&w, SESSION_EV_ABORT);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    ck_assert(!asks(&w, SESSION_ACT_UNDO));
+    journaled(&w);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    ck_assert(!asks(&w, SESSION_ACT_REPLY));
+    undone(&w, NULL);
+    journaled(&w);
+    said_yes(&w);
+    end(&w);
+}
+END_TEST
+
+START_TEST(what_is_frozen_is_thawed_without_waiting_for_the_disk)
+{
+    struct world w;
+    at(&w, SESSION_FROZEN);
+    request(&w, SESSION_EV_ABORT);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    end(&w);
+}
+END_TEST
+
+START_TEST(an_undo_that_failed_is_asked_for_again)
+{
+    struct world w;
+    at(&w, SESSION_ABORTING);
+    journaled(&w);
+    AUTO(err) struct err *e = err_new(ERR_IO, "busy");
+    undone(&w, e);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    ck_assert_int_eq(state(&w), SESSION_ABORTING);
+    end(&w);
+}
+END_TEST
+
+/* The record's verdict is final, whatever tokens have been here since. */
+START_TEST(the_verdict_removes_a_capture_without_a_token)
+{
+    struct world w;
+    at(&w, SESSION_CAPTURED);
+    struct token newer = other_token(&w, 1000, 0x5a);
+    request_as(&w, SESSION_EV_PREPARE, "s2", &newer);
+    const struct session_event verdict = {.kind = SESSION_EV_VERDICT, .set = w.cut.set};
+    sessions_step(&w.s, &verdict, &w.acts);
+    ck_assert_int_eq(state(&w), SESSION_ABORTING);
+    ck_assert(!asks(&w, SESSION_ACT_UNDO));
+    journaled(&w);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    undone(&w, NULL);
+    sessions_step(&w.s, &verdict, &w.acts);
+    ck_assert_uint_eq(w.acts.n, 0);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_release_forgets_captured_sets_only)
+{
+    struct world w;
+    const struct session_event release = {.kind = SESSION_EV_RELEASE, .set = {"s1"}};
+    at(&w, SESSION_FROZEN);
+    sessions_step(&w.s, &release, &w.acts);
+    ck_assert_int_eq(state(&w), SESSION_FROZEN);
+    end(&w);
+    at(&w, SESSION_CAPTURED);
+    sessions_step(&w.s, &release, &w.acts);
+    ck_assert_ptr_null(sessions_find(&w.s, &w.cut.set));
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_full_table_refuses_and_forgets_aborted_sets_only)
+{
+    struct world w;
+    begin(&w);
+    char name[NAME_BYTES];
+    for (int i = 0; i < SESSION_MAX_SETS; i++) {
+        snprintf(name, sizeof name, "old%d", i);
+        request_as(&w, SESSION_EV_ABORT, name, &w.cut.token);
+    }
+    request(&w, SESSION_EV_PREPARE);
+    said_no(&w, ERR_LIMIT, "64 sets are open");
+    journaled(&w);
+    request(&w, SESSION_EV_PREPARE);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    ck_assert_uint_eq(w.s.n_sets, SESSION_MAX_SETS);
+    ck_assert_ptr_null(sessions_find(&w.s, &(struct set_id){"old0"}));
+    end(&w);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *tc = tcase_create("session");
+    tcase_add_test(tc, every_promise_is_journaled_before_it_is_made);
+    tcase_add_test(tc, a_proof_names_the_epochs_of_all_members);
+    tcase_add_loop_test(tc, a_repeated_request_gets_the_recorded_answer_and_has_no_effect,
+                        0, 3);
+    tcase_add_test(tc, a_repetition_under_way_waits_for_the_one_answer);
+    tcase_add_test(tc, a_repeated_freeze_before_the_journal_is_durable_freezes_once);
+    tcase_add_loop_test(tc, an_older_token_is_refused_by_every_request, 0, 5);
+    tcase_add_loop_test(tc, a_token_of_another_incarnation_is_refused_by_every_request, 0,
+                        5);
+    tcase_add_loop_test(tc, a_newer_token_may_inspect_and_abort_only, 0, 5);
+    tcase_add_test(tc, a_newer_token_may_inspect_a_capture_and_leaves_it);
+    tcase_add_test(tc, an_abort_of_an_unknown_set_fences_its_prepare);
+    tcase_add_test(tc, two_sets_never_share_a_domain);
+    tcase_add_test(tc, requests_out_of_turn_are_refused);
+    tcase_add_test(tc, a_commit_must_name_this_nodes_epoch);
+    tcase_add_test(tc,
+                   a_partition_that_cannot_be_armed_refuses_the_prepare_and_is_undone);
+    tcase_add_loop_test(tc,
+                        what_was_under_way_at_a_restart_is_undone_and_never_frozen_again,
+                        SESSION_NEW, SESSION_COMMITTING + 1);
+    tcase_add_test(tc, a_capture_outlives_a_restart);
+    tcase_add_loop_test(tc, a_lost_guardian_undoes_what_it_held, SESSION_ARMING,
+                        SESSION_COMMITTING + 1);
+    tcase_add_test(tc, a_promised_capture_is_withdrawn_durably_before_it_is_removed);
+    tcase_add_test(tc, what_is_frozen_is_thawed_without_waiting_for_the_disk);
+    tcase_add_test(tc, an_undo_that_failed_is_asked_for_again);
+    tcase_add_test(tc, the_verdict_removes_a_capture_without_a_token);
+    tcase_add_test(tc, a_release_forgets_captured_sets_only);
+    tcase_add_test(tc, a_full_table_refuses_and_forgets_aborted_sets_only);
+    return suite_main("session", tc);
+}
