@@ -128,7 +128,8 @@ guardian_dies() {
     beats_start
     keeper=$(cat "$LAB/run/guardian-2.pid")
     victim=$(cat "$LAB/run/agent-3.pid")
-    disown "$keeper" "$victim"
+    disown "$victim"
+    [[ $1 == doers ]] || disown "$keeper"
     mapfile -t doers < <(pgrep -P "$keeper")
     begin_set || { not_ok "guardian dies: $1" "no set" && return; }
     lab_wait 20 frozen 2 || { not_ok "guardian dies: $1" "not frozen in time" && return; }
@@ -233,8 +234,9 @@ else
 fi
 LAB_ENV=STILLPOINT_FAILPOINT=set:UPLOADING coordinator_again
 begin_set
-disown "$(cat "$LAB/run/coord-1.pid")"
-if lab_wait 30 lab_gone "$(cat "$LAB/run/coord-1.pid")" && leftovers_are_dropped >"$LAB/log/leftovers"; then
+victim=$(cat "$LAB/run/coord-1.pid")
+disown "$victim" 2>/dev/null # it may be dead already
+if lab_wait 30 lab_gone "$victim" && leftovers_are_dropped >"$LAB/log/leftovers"; then
     ok "captures that nobody needs are dropped, promised ones kept"
 else
     not_ok "captures that nobody needs are dropped, promised ones kept" "$(tail -n 1 "$LAB/log/leftovers")"
