@@ -9,6 +9,7 @@ cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/integration/report.sh
 . tests/integration/report.sh
 
+# shellcheck disable=SC2034 # lab.sh reads it
 LAB_NODES=2
 cli=$BUILD/stillpoint
 ask=$BUILD/tests/tools/rpc_ask

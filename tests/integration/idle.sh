@@ -9,6 +9,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/report.sh
 
 AGENTS=${AGENTS:-200}
+# shellcheck disable=SC2034 # lab.sh reads it
 LAB_NODES=1
 REST_S=10
 trap 'lab_down' EXIT
