@@ -124,6 +124,9 @@ tsan:                       ## threaded unit tests under TSan
 	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/lint/tsan.supp ignore_noninstrumented_modules=1" \
 	    $(MAKE) VARIANT=tsan check-threaded
 
+model:                      ## model-check the protocol with spin (minutes)
+	tests/model/run
+
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run
 
