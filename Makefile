@@ -133,6 +133,23 @@ lint:                       ## include graph, sizes, banned calls, shellcheck, c
 format:                     ## rewrite all C files as .clang-format says
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
+# Units name /usr/bin; other prefixes are written into them here.
+BINDIR   := $(DESTDIR)$(PREFIX)/bin
+LIBDIR   := $(DESTDIR)$(PREFIX)/lib
+DOCDIR   := $(DESTDIR)$(PREFIX)/share/doc/stillpoint
+install: $(PROGRAMS)        ## programs, units, users, example files (DESTDIR, PREFIX)
+	install -d $(BINDIR) $(LIBDIR)/systemd/system $(LIBDIR)/sysusers.d \
+	    $(LIBDIR)/tmpfiles.d $(DOCDIR)/examples
+	install -m 0755 $(PROGRAMS) $(BINDIR)
+	install -m 0755 deploy/certs $(BINDIR)/stillpoint-certs
+	for unit in deploy/systemd/*.service; do \
+	    sed 's,=/usr/bin/,=$(PREFIX)/bin/,' $$unit \
+	        >$(LIBDIR)/systemd/system/$${unit##*/} || exit 1; done
+	install -m 0644 deploy/systemd/stillpoint.sysusers $(LIBDIR)/sysusers.d/stillpoint.conf
+	install -m 0644 deploy/systemd/stillpoint.tmpfiles $(LIBDIR)/tmpfiles.d/stillpoint.conf
+	install -m 0644 deploy/examples/*.yaml $(DOCDIR)/examples
+	install -m 0644 proto/*.md $(DOCDIR)
+
 clean:                      ## remove everything built
 	rm -rf build
 
