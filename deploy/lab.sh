@@ -45,7 +45,7 @@ lab_start() {
 lab_stop() {
     local pid kept=() entry
     pid=$(cat "$LAB/run/$1.pid" 2>/dev/null) || return 0
-    kill "-${2:-TERM}" "$pid" 2>/dev/null
+    lab_signal "$pid" "${2:-TERM}"
     wait "$pid" 2>/dev/null
     rm -f "$LAB/run/$1.pid"
     for entry in "${lab_pids[@]}"; do [[ $entry == "$pid $1" ]] || kept+=("$entry"); done
@@ -263,11 +263,11 @@ lab_down() {
     local entry i
     for ((i = ${#lab_pids[@]} - 1; i >= 0; i--)); do
         entry=${lab_pids[i]}
-        kill "${entry%% *}" 2>/dev/null
+        lab_signal "${entry%% *}" TERM
     done
     for entry in "${lab_pids[@]}"; do
         # A frozen process hears SIGTERM only after its thaw, which its guardian's end brings.
-        lab_wait 10 lab_gone "${entry%% *}" || kill -KILL "${entry%% *}" 2>/dev/null
+        lab_wait 10 lab_gone "${entry%% *}" || lab_signal "${entry%% *}" KILL
         wait "${entry%% *}" 2>/dev/null
     done
     lab_pids=()
@@ -279,6 +279,11 @@ lab_down() {
     rm -rf --one-file-system "$LAB"
 }
 
+# Ids are given again: only a process that was started with a path of this lab is one of ours.
 lab_gone() {
-    ! kill -0 "$1" 2>/dev/null
+    ! grep -qsF "$LAB" "/proc/$1/cmdline"
+}
+
+lab_signal() {
+    lab_gone "$1" || kill "-$2" "$1" 2>/dev/null
 }

@@ -21,11 +21,12 @@
 enum {
     AGENT_MAX_TASKS = 4,    /* taken at a time */
     AGENT_WORKERS = 2,      /* threads that do them */
-    AGENT_MAX_ATTEMPTS = 5, /* of one task, before its failure is final */
-    AGENT_RETRY_MS = 1000,  /* first pause between attempts; doubles, up to the next */
-    AGENT_RETRY_MAX_MS = 300000,
-    AGENT_CLAIM_MS = 1000, /* between questions for tasks */
-    AGENT_CALL_MS = 10000, /* deadline of calls to a coordinator */
+    AGENT_MAX_ATTEMPTS = 5, /* of one task, before its failure is final, unless it is one
+                               that is waited out */
+    AGENT_RETRY_MS = 1000,  /* first pause between attempts; doubles */
+    AGENT_RETRY_DOUBLINGS = 4, /* so often: 16 s at most */
+    AGENT_CLAIM_MS = 1000,     /* between questions for tasks */
+    AGENT_CALL_MS = 10000,     /* deadline of calls to a coordinator */
     AGENT_REGISTER_MS =
         1000, /* until the coordinator says otherwise, and after a failure */
 };
@@ -89,7 +90,8 @@ struct agent {
     struct loop_timer link_timer, reconcile_timer;
     struct set_id complete[SESSION_MAX_SETS]; /* open here, COMPLETE by the record */
     size_t n_complete;
-    bool ready; /* a guardian has answered once */
+    bool no_journal; /* it began without one: it knows nothing of older captures */
+    bool ready;      /* a guardian has answered once */
     bool stopping;
 };
 

@@ -199,6 +199,13 @@ static bool session_needs(const struct agent *a, const struct found *f)
     return false;
 }
 
+/* Without a journal nothing tells whether a capture was promised; its task may still wait
+ * at the coordinator. By the next start the journal names what was claimed. */
+static bool may_be_promised(const struct agent *a, const struct found *f)
+{
+    return a->no_journal && !f->partial;
+}
+
 static bool task_needs(const struct agent *a, const struct found *f)
 {
     for (const struct held_task *t = a->tasks; t; t = t->next)
@@ -259,7 +266,7 @@ static void end_list(void *arg)
     size_t n = 0;
     for (size_t i = 0; i < l->n; i++) {
         const struct found *f = &l->items[i];
-        if (session_needs(a, f) || task_needs(a, f))
+        if (session_needs(a, f) || task_needs(a, f) || may_be_promised(a, f))
             continue;
         log_warn("guard", "leftover", "partition=%s capture=%s partial=%d", f->part.text,
                  f->capture.text, f->partial);

@@ -69,6 +69,7 @@ static struct err *load_journal(struct agent *a)
     struct err *e = file_read(a->journal_path, JOURNAL_BYTES, &text, &n);
     if (e && e->kind == ERR_NOT_FOUND) {
         err_free(e);
+        a->no_journal = true;
         return NULL;
     }
     TRY(e);

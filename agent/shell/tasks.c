@@ -115,6 +115,24 @@ static bool is_final(enum err_kind kind)
            kind == ERR_NOT_FOUND;
 }
 
+/* What goes away without this task's doing is waited for, however long it takes: a
+ * repository out of reach, full, or locked by somebody's prune; a guardian that is away.
+ * A capture that was not released would stay for ever. */
+static bool is_worth_waiting(const struct held_task *t, enum err_kind kind)
+{
+    return t->work.task->kind == STILLPOINT__V1__TASK_KIND__TASK_RELEASE ||
+           kind == ERR_UNAVAILABLE || kind == ERR_TIMEOUT || kind == ERR_NO_SPACE ||
+           kind == ERR_CONFLICT;
+}
+
+/* True when the failure is the task's result: counts attempts. */
+static bool gives_up(struct held_task *t, enum err_kind kind)
+{
+    t->attempts++;
+    return is_final(kind) ||
+           (t->attempts >= AGENT_MAX_ATTEMPTS && !is_worth_waiting(t, kind));
+}
+
 static void again(void *arg)
 {
     start(arg);
@@ -164,13 +182,13 @@ static void end_attempt(void *arg)
         err_free(e);
         return; /* its file brings it back */
     }
-    if (!e || is_final(e->kind) || ++t->attempts >= AGENT_MAX_ATTEMPTS) {
+    if (!e || gives_up(t, e->kind)) {
         finish(t, e);
         return;
     }
-    int64_t wait = (int64_t)AGENT_RETRY_MS << (t->attempts - 1);
-    if (wait > AGENT_RETRY_MAX_MS)
-        wait = AGENT_RETRY_MAX_MS;
+    int doublings =
+        t->attempts - 1 < AGENT_RETRY_DOUBLINGS ? t->attempts - 1 : AGENT_RETRY_DOUBLINGS;
+    int64_t wait = (int64_t)AGENT_RETRY_MS << doublings;
     log_err(LOG_LEVEL_WARN, "task", "will_retry", err_wrap(e, "%s", t->work.task->id));
     loop_timer_set(t->agent->loop, &t->timer, wait, again, t);
 }

@@ -81,3 +81,29 @@ no_captures() {
 nothing_frozen() {
     ! grep -q "^frozen 1" "$(lab_cgroup_root)/$LAB_NAME"/shard-*/cgroup.events
 }
+
+# An etcd of its own, for several coordinators; sets LAB_ETCD.
+start_etcd() {
+    local port=$((LAB_PORT + 10))
+    LAB_ETCD=http://127.0.0.1:$port
+    lab_start etcd etcd --name lab --data-dir "$LAB/state/etcd" --logger zap --log-level error \
+        --listen-client-urls "$LAB_ETCD" --advertise-client-urls "$LAB_ETCD" \
+        --listen-peer-urls "http://127.0.0.1:$((port + 1))" \
+        --initial-advertise-peer-urls "http://127.0.0.1:$((port + 1))" \
+        --initial-cluster "lab=http://127.0.0.1:$((port + 1))"
+    lab_wait 20 etcdctl --endpoints "$LAB_ETCD" endpoint health || lab_die "etcd does not start"
+}
+
+# key PREFIX [OPTION…]: what is stored below it.
+key() {
+    etcdctl --endpoints "$LAB_ETCD" get --prefix "/stillpoint/lab/v1/$1" "${@:2}" 2>/dev/null
+}
+
+# Who holds the leader key.
+leader() {
+    key leader --print-value-only | tr -d '"'
+}
+
+no_locks() {
+    [[ -z $(key locks/ --keys-only) ]]
+}

@@ -70,6 +70,24 @@ upload_is_done() {
     grep -q "^info task done task=$id.upload.node-1" "$LAB/log/agent-1"
 }
 
+prune_has_locked() {
+    [[ -n $(ls -A "$LAB/repo/ledger/locks") ]]
+}
+
+# A prune that sleeps with its lock held, for longer than a failing task is tried again.
+waits_for_prune() {
+    local pid
+    restic -r "$LAB/repo/ledger" --password-file "$LAB/etc/password" unlock
+    restic -r "$LAB/repo/ledger" --password-file "$LAB/etc/password" --no-cache prune >"$LAB/log/prune" 2>&1 &
+    pid=$!
+    lab_wait 10 prune_has_locked && kill -STOP "$pid" && begin_set
+    lab_wait 20 false
+    set_is "$id" UPLOADING || { echo "it is $(set_state "$id")" && kill -KILL "$pid" && return 1; }
+    kill -CONT "$pid"
+    wait "$pid"
+    complete
+}
+
 lab_up
 lab_coordinator 1
 for ((n = 1; n <= LAB_NODES; n++)); do lab_node "$n"; done
@@ -105,6 +123,11 @@ if lab_wait 30 repo_grew $((RESUME_MIB / 3)); then
     check "there is one snapshot of the part" one_snapshot
 else
     not_ok "an upload of $RESUME_MIB MiB gets under way" "$(cat "$LAB/log/create")"
+fi
+if command -v restic >/dev/null; then
+    check "a repository locked by restic prune for longer than five attempts is waited for" waits_for_prune
+else
+    skip "a repository locked by restic prune is waited for" "restic is not installed"
 fi
 check "the next set is COMPLETE too" eval 'begin_set && complete'
 check "no capture is left behind" lab_wait 30 no_captures

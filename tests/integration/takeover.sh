@@ -19,32 +19,8 @@ LAB_COORDINATORS=2
 LAB_LEASE=5s
 trap 'exec 9>&-; lab_down' EXIT
 
-key() {
-    etcdctl --endpoints "$LAB_ETCD" get --prefix "/stillpoint/lab/v1/$1" "${@:2}" 2>/dev/null
-}
-
-# Who holds the leader key.
-leader() {
-    key leader --print-value-only | tr -d '"'
-}
-
 leads() {
     [[ $(leader) == *"$1"* ]] && grep -q "^info load done" "$LAB/log/$1"
-}
-
-no_locks() {
-    [[ -z $(key locks/ --keys-only) ]]
-}
-
-start_etcd() {
-    local port=$((LAB_PORT + 10))
-    LAB_ETCD=http://127.0.0.1:$port
-    lab_start etcd etcd --name lab --data-dir "$LAB/state/etcd" --logger zap --log-level error \
-        --listen-client-urls "$LAB_ETCD" --advertise-client-urls "$LAB_ETCD" \
-        --listen-peer-urls "http://127.0.0.1:$((port + 1))" \
-        --initial-advertise-peer-urls "http://127.0.0.1:$((port + 1))" \
-        --initial-cluster "lab=http://127.0.0.1:$((port + 1))"
-    lab_wait 20 etcdctl --endpoints "$LAB_ETCD" endpoint health || lab_die "etcd does not start"
 }
 
 # Coordinator 2 leads, with a failpoint or none; coordinator 1 stands by.
@@ -153,9 +129,9 @@ sleep_past_the_lease() {
     return $status
 }
 
-# What it did between waking and stepping down.
+# What it decided between waking and stepping down: a round that is lost decides nothing.
 acts_of_the_woken() {
-    woken | sed '/lead steps_down/q' | grep -E "round (moved|finished)|set moved|task reported"
+    woken | sed '/lead steps_down/q' | grep -E "round (moved|finished)|set moved|task reported" | grep -vE "(to|state)=LOST"
 }
 
 old_leader_stands_back() {
