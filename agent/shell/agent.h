@@ -20,6 +20,7 @@
 
 enum {
     AGENT_MAX_TASKS = 4,    /* taken at a time */
+    AGENT_MAX_STREAMS = 32, /* of WatchWork: calls are few, and rounds need them */
     AGENT_WORKERS = 2,      /* threads that do them */
     AGENT_MAX_ATTEMPTS = 5, /* of one task, before its failure is final, unless it is one
                                that is waited out */
@@ -54,6 +55,7 @@ struct watch_stream {
     struct rpc_call *call;
     struct agent *agent;
     char set[NAME_BYTES];
+    bool slow; /* its queue is full: nothing is sent until it is empty */
     struct watch_stream *next;
 };
 

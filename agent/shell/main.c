@@ -11,6 +11,7 @@
 #include "common/file/file.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/daemon.h"
+#include "common/obs/leaks.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/dial.h"
@@ -161,6 +162,7 @@ static struct err *run(const char *path, bool check_only)
     loop_run(a->loop);
     stop(a);
     log_info("agent", "stopped", "node=%s", a->node.text);
+    leaks_report();
     return NULL;
 }
 

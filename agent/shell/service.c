@@ -225,7 +225,7 @@ void service_end_streams(struct agent *a)
 static void send_progress(struct watch_stream *s, const struct held_task *t)
 {
     const Stillpoint__V1__TaskRecord *r = t->work.task;
-    if (s->set[0] && strcmp(s->set, r->set) != 0)
+    if (s->slow || (s->set[0] && strcmp(s->set, r->set) != 0))
         return;
     Stillpoint__V1__WorkProgress p = STILLPOINT__V1__WORK_PROGRESS__INIT;
     p.task = r->id;
@@ -237,7 +237,16 @@ static void send_progress(struct watch_stream *s, const struct held_task *t)
     p.files = atomic_load(&t->work.files);
     p.bytes_read = atomic_load(&t->work.bytes_read);
     p.bytes_stored = atomic_load(&t->work.bytes_stored);
-    rpc_send(s->call, &p.base);
+    s->slow = !rpc_send(s->call, &p.base);
+}
+
+/* What it missed is older than what every task says of itself now. */
+static void on_writable(void *arg)
+{
+    struct watch_stream *s = arg;
+    s->slow = false;
+    for (struct held_task *t = s->agent->tasks; t; t = t->next)
+        send_progress(s, t);
 }
 
 void service_progress(struct agent *a, const struct held_task *t)
@@ -252,6 +261,11 @@ static void watch_work(struct rpc_call *call, const ProtobufCMessage *m, void *c
     const Stillpoint__V1__WatchWorkRequest *req = (const void *)m;
     char set[NAME_BYTES] = "";
     struct err *e = req->set[0] ? name_copy(set, req->set, "field 'set':") : NULL;
+    int n = 0;
+    for (const struct watch_stream *s = a->streams; s; s = s->next)
+        n++;
+    if (!e && n >= AGENT_MAX_STREAMS)
+        e = err_new(ERR_LIMIT, "%d streams watch already", AGENT_MAX_STREAMS);
     if (e) {
         rpc_fail(call, e);
         return;
@@ -264,6 +278,7 @@ static void watch_work(struct rpc_call *call, const ProtobufCMessage *m, void *c
     a->streams = s;
     for (struct held_task *t = a->tasks; t; t = t->next)
         send_progress(s, t);
+    rpc_call_on_writable(call, on_writable, s);
     rpc_call_on_cancel(call, on_gone, s);
 }
 

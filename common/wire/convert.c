@@ -39,6 +39,9 @@ struct err *token_from_pb(const Stillpoint__V1__Token *m, struct token *out)
     if (m->incarnation.len != sizeof out->incarnation)
         return err_new(ERR_INVALID, "field 'token.incarnation': %zu bytes instead of %zu",
                        m->incarnation.len, sizeof out->incarnation);
+    static const uint8_t none[sizeof out->incarnation];
+    if (memcmp(m->incarnation.data, none, sizeof none) == 0) /* what "not pinned" is */
+        return err_new(ERR_INVALID, "field 'token.incarnation': all zero");
     if (m->revision <= 0)
         return err_new(ERR_INVALID, "field 'token.revision': must be above 0");
     memcpy(out->incarnation, m->incarnation.data, sizeof out->incarnation);

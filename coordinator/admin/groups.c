@@ -93,9 +93,12 @@ static void on_applied(struct coord *c, struct meta_txn *t, void *arg)
     struct group_entry *g = admin_group(c, a->spec->group);
     if (meta_txn_outcome(t) != META_DONE) {
         bool unknown = meta_txn_outcome(t) == META_UNKNOWN;
+        AUTO(str)
+        char *why = meta_txn_error(t) ? err_text(meta_txn_error(t))
+                                      : mem_strdup("a compare failed");
         rpc_fail(STEAL(a->call),
                  err_new(unknown ? ERR_TIMEOUT : ERR_UNAVAILABLE,
-                         "the group could not be stored: apply it again"));
+                         "the group could not be stored: apply it again (%s)", why));
         if (meta_txn_outcome(t) != META_NOT_DONE)
             load_again(c);
         return;

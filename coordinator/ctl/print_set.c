@@ -114,11 +114,10 @@ static void add_part(struct buf *b, const Stillpoint__V1__PartProgress *p, bool 
 /* Lines that wrap or scroll away could not be drawn over. */
 static void terminal_size(int *columns, int *rows)
 {
-    struct winsize w;
-    bool known =
-        ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 && w.ws_row > 0;
-    *columns = known ? w.ws_col : 80;
-    *rows = known ? w.ws_row : 24;
+    struct winsize w = {0};
+    bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0;
+    *columns = known && w.ws_col > 0 ? w.ws_col : 80;
+    *rows = known && w.ws_row > 0 ? w.ws_row : 24;
 }
 
 static void draw(struct progress_view *v, const Stillpoint__V1__SetEvent *ev)

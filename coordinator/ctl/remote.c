@@ -198,6 +198,10 @@ static bool try_next(struct remote *r, const struct err *e, int *tries)
 /* The last word on a call; takes the error over. */
 static int give_up(struct remote *r, struct err *e)
 {
+    if (atomic_load(&ctl_cancelled)) {
+        err_free(e);
+        return ctl_fail(r->ctl, err_new(ERR_CANCELLED, "interrupted"), CTL_INTERRUPTED);
+    }
     if (e->kind == ERR_UNAVAILABLE) {
         AUTO(str) char *all = tried(r);
         e = err_wrap(e, "no coordinator could do it; tried %s", all);

@@ -61,11 +61,11 @@ static struct err *check_key(const struct meta_record *r, const char *prefix,
                              const char *name)
 {
     char copy[NAME_BYTES];
-    TRY_CTX(name_copy(copy, name, "name"), "key '%s'", r->key);
+    TRY(name_copy(copy, name, "name"));
     if (strncmp(r->key, prefix, strlen(prefix)) == 0 &&
         strcmp(r->key + strlen(prefix), name) == 0)
         return NULL;
-    return err_new(ERR_CORRUPT, "key '%s': the record says it is '%s'", r->key, name);
+    return err_new(ERR_CORRUPT, "the record says it is '%s'", name);
 }
 
 static struct err *check_group(const Stillpoint__V1__GroupSpec *g)
@@ -106,16 +106,17 @@ static struct err *check_task(const Stillpoint__V1__TaskRecord *t, const char *k
     TRY(name_copy(name, t->node, "'node'"));
     AUTO(str) char *want = mem_printf("tasks/%s/%s", t->node, t->id);
     if (strcmp(want, key) != 0)
-        return err_new(ERR_CORRUPT, "key '%s': the record says it is '%s'", key, want);
+        return err_new(ERR_CORRUPT, "the record says it is '%s'", want);
     return NULL;
 }
 
 /* Takes `m` only if what is stored under the key can be worked with. */
-static ProtobufCMessage *unless(struct err *bad, ProtobufCMessage *m)
+static ProtobufCMessage *unless(struct err *bad, ProtobufCMessage *m,
+                                const struct meta_record *r)
 {
     if (!bad)
         return m;
-    log_err(LOG_LEVEL_ERROR, "load", "bad_record", bad);
+    log_err(LOG_LEVEL_ERROR, "load", "bad_record", err_wrap(bad, "key '%s'", r->key));
     wire_free(m);
     return NULL;
 }
@@ -127,7 +128,7 @@ static ProtobufCMessage *read_set(const struct meta_record *r)
     struct err *bad = m ? check_key(r, "sets/", s->set) : NULL;
     if (m && !bad)
         bad = load_check_set(s);
-    return m ? unless(bad, m) : NULL;
+    return m ? unless(bad, m, r) : NULL;
 }
 
 static ProtobufCMessage *read_group(const struct meta_record *r)
@@ -137,7 +138,7 @@ static ProtobufCMessage *read_group(const struct meta_record *r)
     struct err *bad = m ? check_key(r, "groups/", g->group) : NULL;
     if (m && !bad)
         bad = check_group(g);
-    return m ? unless(bad, m) : NULL;
+    return m ? unless(bad, m, r) : NULL;
 }
 
 static void take_nodes(struct coord *c, struct meta_list *l)
@@ -183,7 +184,7 @@ static void take_sets(struct coord *c, struct load *l)
     for (size_t i = 0; i < l->tasks.n; i++) {
         const struct meta_record *r = &l->tasks.items[i];
         ProtobufCMessage *m = decode(&stillpoint__v1__task_record__descriptor, r);
-        m = m ? unless(check_task((const void *)m, r->key), m) : NULL;
+        m = m ? unless(check_task((const void *)m, r->key), m, r) : NULL;
         if (m)
             task_insert(c, (Stillpoint__V1__TaskRecord *)m, r->mod_revision);
     }

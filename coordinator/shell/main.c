@@ -10,6 +10,7 @@
 #include "common/etcd/etcd.h"
 #include "common/file/file.h"
 #include "common/obs/daemon.h"
+#include "common/obs/leaks.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "coordinator/shell/coord.h"
@@ -109,6 +110,7 @@ static struct err *run(const char *path, bool check_only)
     loop_run(c->loop);
     stop(c);
     log_info("coordinator", "stopped", "name=%s", c->conf->name);
+    leaks_report();
     return NULL;
 }
 

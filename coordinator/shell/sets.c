@@ -15,7 +15,11 @@
 typedef Stillpoint__V1__SetRecord SetRecord;
 typedef Stillpoint__V1__TaskRecord TaskRecord;
 
-enum { SETS_ERROR_BYTES = 2000 }; /* kept of what an agent says went wrong */
+enum {
+    SETS_ERROR_BYTES = 2000, /* kept of what an agent says went wrong */
+    SETS_KEEP_RESTORE_MS = 3600000,
+    SETS_FORGET_AT_ONCE = 16, /* a sweep */
+};
 
 /* ---- the tables ---- */
 
@@ -109,6 +113,7 @@ struct task_entry *task_insert(struct coord *c, TaskRecord *r, int64_t mod_revis
     struct task_entry *t = mem_zalloc(sizeof *t);
     t->record = r;
     t->mod_revision = mod_revision;
+    t->claimed_ms = loop_now_ms();
     c->tasks[i] = t;
     c->n_tasks++;
     return t;
@@ -346,10 +351,34 @@ void set_advance(struct coord *c, struct set_entry *e)
     free(next.needs);
 }
 
+/* What a restore came to is kept for whoever asked, not for ever. */
+static bool is_outdated(const struct task_entry *t)
+{
+    return t->record->kind == STILLPOINT__V1__TASK_KIND__TASK_RESTORE &&
+           t->record->state >= STILLPOINT__V1__TASK_STATE__TASK_DONE && !t->writing &&
+           loop_now_ms() - t->claimed_ms > SETS_KEEP_RESTORE_MS;
+}
+
+static void forget_outdated(struct coord *c)
+{
+    AUTO(str) char *actor = own_actor(c);
+    int n = 0;
+    for (size_t i = 0; i < c->n_tasks && n < SETS_FORGET_AT_ONCE; i++) {
+        if (!is_outdated(c->tasks[i]))
+            continue;
+        struct write *w = write_new(c->tasks[i]->record->set);
+        w->task = (TaskRecord *)pb_copy(&c->tasks[i]->record->base);
+        w->drop_task = true;
+        submit(c, NULL, w, actor, "task.forget");
+        n++;
+    }
+}
+
 void sets_sweep(struct coord *c)
 {
     for (size_t i = 0; i < c->n_sets; i++)
         set_advance(c, c->sets[i]);
+    forget_outdated(c);
 }
 
 /* ---- an agent's word ---- */

@@ -101,7 +101,7 @@ admin() { as operator-admin "$coordinator" AdminService "$@"; }
 worker() { as agent-node-1 "$coordinator" WorkerService "$@"; }
 to_agent() { as coordinator-coord-1 "$agent" AgentService "$@"; }
 
-token='"token":{"incarnation":"AAAAAAAAAAAAAAAAAAAAAA==","revision":"5"}'
+token='"token":{"incarnation":"AQEBAQEBAQEBAQEBAQEBAQ==","revision":"5"}'
 short_token='"token":{"incarnation":"AAAAAAAAAAAAAAAAAAAA","revision":"5"}'
 
 # many N TEXT: TEXT N times, separated by commas; %d counts.
@@ -197,13 +197,17 @@ check_agent() {
         says "$m without a set" 0 "^INVALID .*'set'" to_agent "$m" '{}'
         says "$m without a token" 0 "^INVALID .*'token': missing" to_agent "$m" '{"set":"s"}'
         says "$m with a token of 15 bytes" 0 "^INVALID .*'token.incarnation'" to_agent "$m" "{\"set\":\"s\",$short_token}"
-        says "$m with revision -1" 0 "^INVALID .*'token.revision'" to_agent "$m" '{"set":"s","token":{"incarnation":"AAAAAAAAAAAAAAAAAAAAAA==","revision":"-1"}}'
+        says "$m with revision -1" 0 "^INVALID .*'token.revision'" to_agent "$m" '{"set":"s","token":{"incarnation":"AQEBAQEBAQEBAQEBAQEBAQ==","revision":"-1"}}'
     done
     says "Commit with an epoch of 3 bytes" 0 "^INVALID .*'epoch'" to_agent Commit "{\"set\":\"s\",$token,\"epochs\":[{\"domain\":\"d\",\"epoch\":\"AAAA\"}]}"
     printf '{"set":"s",%s,"epochs":[%s]}' "$token" "$(many 10000 '{"domain":"d%d"}')" >"$LAB/run/big.json"
     says_big "Commit with 10,000 epochs" "^LIMIT .*'epochs'" to_agent Commit
-    says "Freeze of an unknown set" 0 '^(NOT_FOUND|CONFLICT|STALE_TOKEN) ' to_agent Freeze "{\"set\":\"nope\",$token}"
-    says "Commit of an unknown set" 0 '^(NOT_FOUND|CONFLICT|STALE_TOKEN) ' to_agent Commit "{\"set\":\"nope\",$token}"
+    says "Freeze with an incarnation of zeros" 0 "^INVALID .*'token.incarnation'" to_agent Freeze '{"set":"s","token":{"incarnation":"AAAAAAAAAAAAAAAAAAAAAA==","revision":"5"}}'
+    local own
+    own=$(worker RegisterNode '{"node":{"node":"node-1","address":"127.0.0.1:9"}}' | grep -o '"incarnation":"[^"]*"')
+    says "Freeze of an unknown set" 0 '^(NOT_FOUND|CONFLICT|STALE_TOKEN) ' to_agent Freeze "{\"set\":\"nope\",\"token\":{$own,\"revision\":\"5\"}}"
+    says "Commit of an unknown set" 0 '^(NOT_FOUND|CONFLICT|STALE_TOKEN) ' to_agent Commit "{\"set\":\"nope\",\"token\":{$own,\"revision\":\"5\"}}"
+    says "Prepare of a partition twice" 0 '^(INVALID|CONFLICT) ' to_agent Prepare "{\"set\":\"s\",\"partitions\":[\"ledger\",\"ledger\"],$limits,\"token\":{$own,\"revision\":\"5\"}}"
 }
 
 # raw LEAF PORT NAME PATH BYTES: prints status and message of the gRPC answer.
