@@ -52,7 +52,7 @@ UNITS := $(UNIT_C:%.c=$(B)/%)
 TOOLS := $(TOOL_C:%.c=$(B)/%)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 
-.PHONY: all check check-threaded lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded model lint format install clean help units sim tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
