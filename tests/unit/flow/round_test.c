@@ -514,6 +514,20 @@ START_TEST(captures_of_different_cuts_are_not_rolled_forward)
 }
 END_TEST
 
+/* Every domain has a proof, but of a fourth partition, which shares one, there is none.
+ */
+START_TEST(a_capture_too_few_is_not_rolled_forward)
+{
+    struct world w;
+    at(&w, ROUND_INSPECTING);
+    w.round.conf.n_parts = CUT_NODES + 1;
+    for (size_t i = 0; i < CUT_NODES; i++)
+        inspected(&w, i, VIEW_CAPTURED);
+    ck_assert_int_eq(w.round.sm.state, ROUND_ABORTING);
+    end(&w);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("round");
@@ -545,5 +559,6 @@ int main(void)
     tcase_add_test(tc, a_round_that_all_have_captured_is_rolled_forward);
     tcase_add_test(tc, one_node_without_a_capture_aborts_what_was_taken_over);
     tcase_add_test(tc, captures_of_different_cuts_are_not_rolled_forward);
+    tcase_add_test(tc, a_capture_too_few_is_not_rolled_forward);
     return suite_main("round", tc);
 }

@@ -285,6 +285,20 @@ START_TEST(a_repeated_freeze_before_the_journal_is_durable_freezes_once)
 }
 END_TEST
 
+/* Its journal entry becomes durable while the guardian is freezing already. */
+START_TEST(an_inspect_during_the_freeze_does_not_freeze_again)
+{
+    struct world w;
+    at(&w, SESSION_FREEZING);
+    request(&w, SESSION_EV_INSPECT);
+    ck_assert(asks(&w, SESSION_ACT_JOURNAL));
+    journaled(&w);
+    said_yes(&w);
+    ck_assert(!asks(&w, SESSION_ACT_FREEZE));
+    end(&w);
+}
+END_TEST
+
 /* ---- I3: tokens ---- */
 
 static struct token other_token(const struct world *w, int64_t revision, int incarnation)
@@ -587,6 +601,7 @@ int main(void)
                         0, 3);
     tcase_add_test(tc, a_repetition_under_way_waits_for_the_one_answer);
     tcase_add_test(tc, a_repeated_freeze_before_the_journal_is_durable_freezes_once);
+    tcase_add_test(tc, an_inspect_during_the_freeze_does_not_freeze_again);
     tcase_add_loop_test(tc, an_older_token_is_refused_by_every_request, 0, 5);
     tcase_add_loop_test(tc, a_token_of_another_incarnation_is_refused_by_every_request, 0,
                         5);
