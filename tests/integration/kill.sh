@@ -5,7 +5,8 @@
 # Needs the failpoints of the sanitizer builds. KILL_STATES and KILL_GUARDIAN choose.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-BUILD=${BUILD:-build/asan-gcc}
+# shellcheck source=tests/integration/failpoints.sh
+. tests/integration/failpoints.sh
 # shellcheck source=deploy/lab.sh
 . deploy/lab.sh
 # shellcheck source=tests/integration/report.sh
