@@ -107,3 +107,15 @@ leader() {
 no_locks() {
     [[ -z $(key locks/ --keys-only) ]]
 }
+
+# In builds with sanitizers: no daemon has reported anything. Stop them first, for what they leak.
+no_sanitizer_reports() {
+    ! grep -aE "Sanitizer|runtime error:" "$LAB"/log/*
+}
+
+stop_daemons() {
+    local n
+    for ((n = 1; n <= LAB_NODES; n++)); do lab_stop "agent-$n"; done
+    for ((n = 1; n <= LAB_NODES; n++)); do lab_stop "guardian-$n"; done
+    for ((n = 1; n <= ${LAB_COORDINATORS:-1}; n++)); do lab_stop "coord-$n"; done
+}

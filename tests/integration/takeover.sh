@@ -172,4 +172,6 @@ check "the next set succeeds" next_set_succeeds
 lab_stop client-load
 check "all COMPLETE sets restore without orphans" complete_sets_are_consistent
 check "the audit chain holds" "$cli" audit list
+stop_daemons
+check "the sanitizers have nothing to report" no_sanitizer_reports
 report
