@@ -200,7 +200,7 @@ static bool session_needs(const struct agent *a, const struct found *f)
 }
 
 /* Without a journal nothing tells whether a capture was promised; its task may still wait
- * at the coordinator. By the next start the journal names what was claimed. */
+ * at the coordinator. By the next start the task has been taken, and speaks for it. */
 static bool may_be_promised(const struct agent *a, const struct found *f)
 {
     return a->no_journal && !f->partial;

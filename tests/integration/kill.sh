@@ -5,7 +5,8 @@
 # Needs the failpoints of the sanitizer builds. KILL_STATES and KILL_GUARDIAN choose.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-BUILD=${BUILD:-build/asan-gcc}
+# shellcheck source=tests/integration/failpoints.sh
+. tests/integration/failpoints.sh
 # shellcheck source=deploy/lab.sh
 . deploy/lab.sh
 # shellcheck source=tests/integration/report.sh
@@ -246,5 +247,7 @@ check "the promised one becomes a COMPLETE set" lab_wait 120 set_is "$id" COMPLE
 check "no capture is left behind" lab_wait 90 no_captures
 lab_stop client-load
 check "all COMPLETE sets restore without orphans" complete_sets_are_consistent
+stop_daemons
+check "the sanitizers have nothing to report" no_sanitizer_reports
 printf 'longest stall of all: %d ms, hold limit %d ms\n' "$worst_ms" "$HOLD_MS"
 report

@@ -4,15 +4,15 @@
 cli=$BUILD/stillpoint
 
 set_ids() {
-    "$cli" set list | awk 'NR > 1 { print $1 }'
+    "$cli" set list 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
 set_states() {
-    "$cli" set list | awk 'NR > 1 { print $2 }'
+    "$cli" set list 2>/dev/null | awk 'NR > 1 { print $2 }'
 }
 
 set_state() {
-    "$cli" set list | awk -v id="$1" 'NR > 1 && $1 == id { print $2 }'
+    "$cli" set list 2>/dev/null | awk -v id="$1" 'NR > 1 && $1 == id { print $2 }'
 }
 
 # set_is ID STATE|STATE…
@@ -58,7 +58,7 @@ orphans_of() {
 # All COMPLETE sets restore without orphans; says which do not.
 complete_sets_are_consistent() {
     local id bad=0 seen=0
-    for id in $("$cli" set list | awk 'NR > 1 && $2 == "COMPLETE" { print $1 }'); do
+    for id in $("$cli" set list 2>/dev/null | awk 'NR > 1 && $2 == "COMPLETE" { print $1 }'); do
         seen=$((seen + 1))
         orphans_of "$id" >"$LAB/log/orphans-$id" 2>&1 && continue
         printf '%s: %s\n' "$id" "$(tail -n 1 "$LAB/log/orphans-$id")"
@@ -106,4 +106,16 @@ leader() {
 
 no_locks() {
     [[ -z $(key locks/ --keys-only) ]]
+}
+
+# In builds with sanitizers: no daemon has reported anything. Stop them first, for what they leak.
+no_sanitizer_reports() {
+    ! grep -aE "Sanitizer|runtime error:" "$LAB"/log/*
+}
+
+stop_daemons() {
+    local n
+    for ((n = 1; n <= LAB_NODES; n++)); do lab_stop "agent-$n"; done
+    for ((n = 1; n <= LAB_NODES; n++)); do lab_stop "guardian-$n"; done
+    for ((n = 1; n <= ${LAB_COORDINATORS:-1}; n++)); do lab_stop "coord-$n"; done
 }

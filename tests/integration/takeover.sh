@@ -5,7 +5,8 @@
 # Needs the failpoints of the sanitizer builds. TAKEOVER_STATES chooses ("round:FREEZING set:COMPLETE").
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-BUILD=${BUILD:-build/asan-gcc}
+# shellcheck source=tests/integration/failpoints.sh
+. tests/integration/failpoints.sh
 # shellcheck source=deploy/lab.sh
 . deploy/lab.sh
 # shellcheck source=tests/integration/report.sh
@@ -171,4 +172,6 @@ check "the next set succeeds" next_set_succeeds
 lab_stop client-load
 check "all COMPLETE sets restore without orphans" complete_sets_are_consistent
 check "the audit chain holds" "$cli" audit list
+stop_daemons
+check "the sanitizers have nothing to report" no_sanitizer_reports
 report
