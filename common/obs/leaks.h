@@ -1,5 +1,5 @@
-/* Memory that nothing points to any more, reported by the sanitizer builds: daemons end by
- * _exit, past which the sanitizer's own look at the end does not happen. */
+/* Memory that nothing points to any more, reported by the sanitizer builds: daemons end
+ * by _exit, past which the sanitizer's own look at the end does not happen. */
 #ifndef COMMON_OBS_LEAKS_H
 #define COMMON_OBS_LEAKS_H
 
