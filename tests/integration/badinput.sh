@@ -178,6 +178,8 @@ check_worker() {
     says "Report of an unknown task changes nothing" 0 '^OK' worker Report '{"node":"node-1","task":{"id":"x","state":"TASK_DONE"}}'
 }
 
+knows_partition() { "$cli" partition list | grep -q "^$1 "; }
+
 check_agent() {
     local limits='"holdLimitMs":1000,"freezeTimeoutMs":1000'
     says "Prepare without anything" 0 "^INVALID .*'partitions'" to_agent Prepare '{}'
@@ -205,6 +207,8 @@ check_agent() {
     says "Freeze with an incarnation of zeros" 0 "^INVALID .*'token.incarnation'" to_agent Freeze '{"set":"s","token":{"incarnation":"AAAAAAAAAAAAAAAAAAAAAA==","revision":"5"}}'
     local own
     own=$(worker RegisterNode '{"node":{"node":"node-1","address":"127.0.0.1:9"}}' | grep -o '"incarnation":"[^"]*"')
+    # That took the partitions away until the real agent registers again.
+    lab_wait 10 knows_partition node-1/ledger
     says "Freeze of an unknown set" 0 '^(NOT_FOUND|CONFLICT|STALE_TOKEN) ' to_agent Freeze "{\"set\":\"nope\",\"token\":{$own,\"revision\":\"5\"}}"
     says "Commit of an unknown set" 0 '^(NOT_FOUND|CONFLICT|STALE_TOKEN) ' to_agent Commit "{\"set\":\"nope\",\"token\":{$own,\"revision\":\"5\"}}"
     says "Prepare of a partition twice" 0 '^(INVALID|CONFLICT) ' to_agent Prepare "{\"set\":\"s\",\"partitions\":[\"ledger\",\"ledger\"],$limits,\"token\":{$own,\"revision\":\"5\"}}"

@@ -92,7 +92,7 @@ says "no partitions" 0 'no partitions' "$cli" partition list
 says "--from takes a number" 2 "'abc' is not a whole number" "$cli" audit list --from abc
 lab_node 1
 lab_shards
-lab_group
+lab_group 10s
 check "Ctrl-C ends the watching, not the set" interrupt
 check "the set became COMPLETE" lab_wait 20 newest_is_complete
 check "a terminal is redrawn and nothing wraps" redraws
