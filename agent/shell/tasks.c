@@ -145,10 +145,7 @@ static struct err *advise(const Stillpoint__V1__TaskRecord *r, struct err *e)
     if (e->kind == ERR_NO_SPACE && r->kind == STILLPOINT__V1__TASK_KIND__TASK_RESTORE)
         return err_wrap(e, "the target's disk is full: free space and restore again");
     if (e->kind == ERR_NO_SPACE)
-        return err_wrap(e,
-                        "repository '%s' is full: free space there, then create a "
-                        "new set",
-                        r->repository);
+        return err_wrap(e, "repository '%s' is full: free space there", r->repository);
     if (e->kind == ERR_CORRUPT && reads)
         return err_wrap(e, "the stored part is damaged: create a new set; `stillpoint "
                            "repo check --read-data` names what else is");
@@ -189,6 +186,9 @@ static void end_attempt(void *arg)
     int doublings =
         t->attempts - 1 < AGENT_RETRY_DOUBLINGS ? t->attempts - 1 : AGENT_RETRY_DOUBLINGS;
     int64_t wait = (int64_t)AGENT_RETRY_MS << doublings;
+    e = advise(t->work.task, e);
+    AUTO(str) char *text = err_text(e);
+    pb_set(&t->work.task->error, text); /* progress reports carry it to who watches */
     log_err(LOG_LEVEL_WARN, "task", "will_retry", err_wrap(e, "%s", t->work.task->id));
     loop_timer_set(t->agent->loop, &t->timer, wait, again, t);
 }
@@ -289,6 +289,7 @@ static void report_progress(struct held_task *t)
     const Stillpoint__V1__TaskRecord *r = t->work.task;
     Stillpoint__V1__TaskRecord now = STILLPOINT__V1__TASK_RECORD__INIT;
     now.id = r->id;
+    now.error = r->error;
     now.state = STILLPOINT__V1__TASK_STATE__TASK_RUNNING;
     now.files = atomic_load(&t->work.files);
     now.bytes_read = atomic_load(&t->work.bytes_read);

@@ -50,7 +50,9 @@ static void fill_task(struct coord *c, const char *set, const Stillpoint__V1__Pa
         const struct task_entry *t = task_find(c, id);
         if (!t)
             continue;
-        pb_set(&p->activity, doing[kind]);
+        AUTO(str)
+        char *waits = mem_printf("%s again after: %s", doing[kind], t->record->error);
+        pb_set(&p->activity, t->record->error[0] ? waits : doing[kind]);
         p->files = t->record->files;
         p->bytes_read = t->record->bytes_read;
         p->bytes_stored = t->record->bytes_stored;

@@ -441,6 +441,8 @@ static void apply_success(SetRecord *r, const TaskRecord *t)
 
 static void progress(struct coord *c, struct task_entry *t, const TaskRecord *said)
 {
+    AUTO(str) char *error = utf8_printable(said->error, SETS_ERROR_BYTES);
+    pb_set(&t->record->error, error);
     t->record->files = said->files;
     t->record->bytes_read = said->bytes_read;
     t->record->bytes_stored = said->bytes_stored;
