@@ -122,4 +122,6 @@ check "no capture is left" lab_wait 90 no_captures
 lab_stop client-load
 check "all COMPLETE sets restore without orphans" complete_sets_are_consistent
 check "the audit chain holds" "$cli" audit list
+stop_daemons
+check "the sanitizers have nothing to report" no_sanitizer_reports
 report
