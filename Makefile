@@ -52,7 +52,7 @@ UNITS := $(UNIT_C:%.c=$(B)/%)
 TOOLS := $(TOOL_C:%.c=$(B)/%)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 
-.PHONY: all check check-threaded model lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded model sweep lint format install clean help units sim tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -126,6 +126,11 @@ tsan:                       ## threaded unit tests under TSan
 
 model:                      ## model-check the protocol with spin (minutes)
 	tests/model/run
+
+sweep:                      ## kill every daemon at every state, as root (minutes)
+	$(MAKE) VARIANT=asan all
+	tests/integration/takeover.sh
+	tests/integration/kill.sh
 
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run
