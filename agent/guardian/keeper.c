@@ -19,6 +19,7 @@
 #include "agent/guardian/clock.h"
 #include "agent/guardian/janitor.h"
 #include "common/obs/log.h"
+#include "common/obs/notify.h"
 
 #define NO_CONN (-1)
 #define HEAP_RESERVE ((size_t)1 << 20)
@@ -60,7 +61,9 @@ static struct keeper {
     int last_conn;
     int listen_fd, signal_fd, timer_fd;
     bool stopping;
-    int64_t stop_ms; /* then it ends, thawed or not */
+    int64_t stop_ms;   /* then it ends, thawed or not */
+    int beat_every_ms; /* to the service manager's watchdog; -1: it has none */
+    int64_t next_beat_ms;
     struct guard_request request;
     struct guard_reply reply;
     unsigned n_watches;
@@ -411,11 +414,30 @@ static bool all_settled(void)
     return true;
 }
 
+static bool anything_frozen(void)
+{
+    for (unsigned i = 0; i < KEEPER_SLOTS; i++)
+        if (keeper.slots[i].state != SLOT_FREE && hold_is_frozen(&keeper.slots[i].hold))
+            return true;
+    return false;
+}
+
+/* The service manager hears of us while nothing is frozen; then nothing may make us wait,
+ * and no hold is as long as the manager's patience (WatchdogSec). */
+static void beat(void)
+{
+    if (keeper.beat_every_ms < 0 || clock_ms() < keeper.next_beat_ms || anything_frozen())
+        return;
+    notify_beat();
+    keeper.next_beat_ms = clock_ms() + keeper.beat_every_ms;
+}
+
 static void turn(void)
 {
+    beat();
     watch_all();
     set_timer();
-    int n = poll(keeper.polls, keeper.n_watches, -1);
+    int n = poll(keeper.polls, keeper.n_watches, keeper.beat_every_ms);
     for (unsigned i = 0; i < KEEPER_SLOTS; i++)
         slot_tick(&keeper.slots[i]);
     /* One event a turn: what it changes is seen before the next is looked at. */
@@ -432,6 +454,7 @@ static void turn(void)
 
 void keeper_run(void)
 {
+    keeper.beat_every_ms = notify_interval_ms();
     while (!keeper.stopping || (!all_settled() && clock_ms() < keeper.stop_ms))
         turn();
 }
