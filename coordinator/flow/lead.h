@@ -11,7 +11,7 @@
 #include "common/model/ids.h"
 
 enum {
-    LEAD_TTL_MS = 10000,
+    LEAD_TTL_MS = 10000, /* of a lease, unless configured */
     LEAD_MARGIN_MS =
         1500, /* stop trusting the lease this long before etcd could drop it */
     LEAD_RETRY_MS =
@@ -32,7 +32,7 @@ enum lead_event_kind {
     LEAD_EV_GRANTED,     /* ok: lease, ttl_ms; else it was not granted, or unknown */
     LEAD_EV_CAMPAIGNED,  /* ok: won or lost, the leader's name; else unknown */
     LEAD_EV_KEPT,        /* ok: ttl_ms, 0 when the lease is dead; else unknown */
-    LEAD_EV_LEADER_GONE, /* the watch saw the leader key vanish */
+    LEAD_EV_LEADER_GONE, /* the leader key has vanished, or may have */
     LEAD_EV_TIMER,
     LEAD_EV_STOP,
 };

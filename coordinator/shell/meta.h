@@ -45,8 +45,7 @@ void meta_revoke(struct meta *m, int64_t lease);
 struct err *meta_campaign(struct meta *m, int64_t lease, const struct node_id *self,
                           bool *won, int64_t *revision, struct node_id *leader) MUST_USE;
 /* From now on every transaction compares the leader key's create_revision with this, and
- * the audit head is read again. `actor`: our own identity, for records nobody else
- * caused. */
+ * the audit head is read again. */
 void meta_lead(struct meta *m, int64_t revision);
 /* The cluster's incarnation, created at random if there is none. */
 struct err *meta_incarnation(struct meta *m, uint8_t out[16]) MUST_USE;
