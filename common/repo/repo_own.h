@@ -39,6 +39,14 @@ struct repo_io {
     struct buf plain;  /* decrypted, still compressed */
 };
 
+/* Notes a failed write on its way up. Blobs that others took for known may be missing
+ * now, so this struct repo must not make a snapshot any more. */
+struct err *repo_note_failure(struct repo *r, struct err *e) MUST_USE;
+/* True if enough was stored to write an index file while running. Needs the lock. */
+bool repo_index_is_due(const struct repo *r);
+/* Writes an index file of all packs that are in none. Called without the lock; two
+ * threads may be here at once, each with its own range of packs. */
+struct err *repo_write_index(struct repo_io *io) MUST_USE;
 /* Writes the object name of a file. */
 void repo_name(enum repo_kind kind, const struct digest *id, char out[STORE_NAME_MAX]);
 

@@ -1,0 +1,103 @@
+/* Loading blobs from the packs of a repository. */
+#include "common/repo/repo.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/repo/repo_own.h"
+
+struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out)
+{
+    size_t text = e->length - CRYPT_OVERHEAD;
+    size_t n = e->plain ? e->plain : text;
+    struct digest real;
+    if (n > REPO_BLOB_MAX)
+        return err_new(ERR_LIMIT, "a blob of %zu bytes is too large", n);
+    char *to = buf_room(out, n);
+    if (e->plain) {
+        buf_clear(&io->plain);
+        char *packed = buf_room(&io->plain, text);
+        TRY(crypt_open(io->crypt, sealed, e->length, packed));
+        TRY(zst_unpack(io->zst, packed, text, to, n));
+    } else {
+        TRY(crypt_open(io->crypt, sealed, e->length, to));
+    }
+    hash_bytes(to, n, &real);
+    if (!digest_equal(&real, &e->id))
+        return err_new(ERR_CORRUPT, "its content does not match its id");
+    out->len += n;
+    out->data[out->len] = '\0';
+    return NULL;
+}
+
+static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
+                             const struct digest *pack, struct buf *out)
+{
+    char name[STORE_NAME_MAX];
+    repo_name(REPO_DATA, pack, name);
+    buf_clear(&io->stored);
+    TRY(store_get(io->repo->store, name, e->offset, buf_room(&io->stored, e->length),
+                  e->length));
+    return repo_decode_blob(io, e, io->stored.data, out);
+}
+
+/* Finds the copy of a blob after `skip` others; the entry is copied, since the index may
+ * grow meanwhile. */
+static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
+                      size_t skip, struct blob_entry *entry, struct digest *pack)
+{
+    const struct blob_entry *e = NULL;
+    pthread_mutex_lock(&r->mu);
+    do {
+        e = index_find(&r->index, type, id, e);
+    } while (e && skip--);
+    if (e) {
+        *entry = *e;
+        *pack = r->index.packs[e->pack].id;
+    }
+    pthread_mutex_unlock(&r->mu);
+    return e != NULL;
+}
+
+/* Two nodes may have stored the same blob: a damaged copy is survived by the other. */
+struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
+                           const struct digest *id, struct buf *out)
+{
+    struct blob_entry entry;
+    struct digest pack;
+    char blob_hex[65], pack_hex[65];
+    struct err *first = NULL;
+    digest_hex(id, blob_hex);
+    for (size_t i = 0; find_copy(io->repo, type, id, i, &entry, &pack); i++) {
+        struct err *e = load_copy(io, &entry, &pack, out);
+        if (!e) {
+            err_free(first);
+            return NULL;
+        }
+        digest_hex(&pack, pack_hex);
+        if (first)
+            err_free(e);
+        else
+            first = err_wrap(e, "blob %s in pack %s", blob_hex, pack_hex);
+    }
+    if (first)
+        return first;
+    return err_new(ERR_NOT_FOUND, "%s blob %s is not in the index",
+                   type == BLOB_TREE ? "tree" : "data", blob_hex);
+}
+
+struct err *repo_load_tree(struct repo_io *io, const struct digest *id, struct tree *out)
+{
+    AUTO_BUF struct buf json = {0};
+    char hex[65];
+    TRY(repo_load_blob(io, BLOB_TREE, id, &json));
+    digest_hex(id, hex);
+    struct err *e = tree_read(json.data, json.len, out);
+    if (e) {
+        tree_fini(out);
+        return err_wrap(e, "tree %s", hex);
+    }
+    return NULL;
+}

@@ -1,0 +1,132 @@
+/* Saving blobs into packs. */
+#include "common/repo/repo.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/repo/repo_own.h"
+
+struct err *repo_note_failure(struct repo *r, struct err *e)
+{
+    if (e) {
+        pthread_mutex_lock(&r->mu);
+        r->failed = true;
+        pthread_mutex_unlock(&r->mu);
+    }
+    return e;
+}
+
+static struct err *check_usable(struct repo *r)
+{
+    pthread_mutex_lock(&r->mu);
+    bool failed = r->failed;
+    pthread_mutex_unlock(&r->mu);
+    if (failed)
+        return err_new(ERR_UNAVAILABLE, "an earlier write failed: open '%s' again",
+                       repo_url(r));
+    return NULL;
+}
+
+/* Stores a detached pack (taken over) and adds it to the index. */
+static struct err *store_pack(struct repo_io *io, struct pack *pack)
+{
+    struct repo *r = io->repo;
+    AUTO(pack) struct pack *p = pack;
+    struct digest id;
+    pack_finish(p, io->crypt);
+    hash_bytes(p->bytes.data, p->bytes.len, &id);
+    TRY(repo_note_failure(r,
+                          repo_put_file(r, REPO_DATA, &id, p->bytes.data, p->bytes.len)));
+    pthread_mutex_lock(&r->mu);
+    struct err *e = index_add_pack(&r->index, &id, p->blobs, p->n);
+    r->unindexed_bytes += p->bytes.len;
+    r->unindexed_blobs += p->n;
+    r->stored_bytes += p->bytes.len;
+    bool due = repo_index_is_due(r);
+    pthread_mutex_unlock(&r->mu);
+    if (e || !due)
+        return repo_note_failure(r, e);
+    return repo_write_index(io);
+}
+
+/* Puts a sealed blob into an open pack; stores the pack when that fills it. */
+static struct err *append(struct repo_io *io, enum blob_type type,
+                          const struct digest *id, uint32_t plain)
+{
+    struct repo *r = io->repo;
+    const struct buf *sealed = &io->packed;
+    /* The IV is random, so its first bit chooses fairly. */
+    struct pack **slot = &r->open[type][sealed->data[0] & (OPEN_PACKS - 1)];
+    struct pack *full = NULL;
+    pthread_mutex_lock(&r->mu);
+    if (!*slot)
+        *slot = pack_new();
+    pack_add(*slot, type, id, sealed->data, (uint32_t)sealed->len, plain);
+    if (pack_is_full(*slot))
+        full = STEAL(*slot);
+    pthread_mutex_unlock(&r->mu);
+    return full ? store_pack(io, full) : NULL;
+}
+
+/* Compresses when it helps and seals into io->packed; returns the length before
+ * compression, 0 when stored plain. */
+static uint32_t encode(struct repo_io *io, const void *data, size_t n)
+{
+    size_t cap = zst_bound(n), len = n;
+    uint32_t plain = 0;
+    buf_clear(&io->packed);
+    char *out = buf_room(&io->packed, CRYPT_IV + cap + CRYPT_TAG);
+    if (io->repo->version >= 2 && n) {
+        len = zst_pack(io->zst, data, n, out + CRYPT_IV, cap);
+        plain = (uint32_t)n;
+    }
+    if (!plain || len >= n) {
+        plain = 0;
+        len = n;
+        crypt_seal(io->crypt, data, n, (uint8_t *)out);
+    } else {
+        crypt_seal(io->crypt, out + CRYPT_IV, len, (uint8_t *)out);
+    }
+    io->packed.len = len + CRYPT_OVERHEAD;
+    return plain;
+}
+
+struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *data,
+                           size_t n, struct digest *id, struct repo_saved *out)
+{
+    struct repo *r = io->repo;
+    *out = (struct repo_saved){0};
+    if (n > REPO_BLOB_MAX)
+        return err_new(ERR_LIMIT, "a blob of %zu bytes is too large", n);
+    TRY(check_usable(r));
+    hash_bytes(data, n, id);
+    pthread_mutex_lock(&r->mu);
+    out->fresh =
+        !index_find(&r->index, type, id, NULL) && idset_add(&r->claimed[type], id);
+    pthread_mutex_unlock(&r->mu);
+    if (!out->fresh)
+        return NULL;
+    uint32_t plain = encode(io, data, n);
+    out->stored = (uint32_t)io->packed.len;
+    return append(io, type, id, plain);
+}
+
+struct err *repo_flush(struct repo_io *io)
+{
+    struct repo *r = io->repo;
+    TRY(check_usable(r));
+    for (int t = 0; t < BLOB_TYPES; t++)
+        for (int i = 0; i < OPEN_PACKS; i++)
+            if (r->open[t][i])
+                TRY(store_pack(io, STEAL(r->open[t][i])));
+    return repo_write_index(io);
+}
+
+struct err *repo_save_tree(struct repo_io *io, const struct tree *t, struct digest *id,
+                           struct repo_saved *out)
+{
+    AUTO_BUF struct buf json = {0};
+    tree_write(t, &json);
+    return repo_save_blob(io, BLOB_TREE, json.data, json.len, id, out);
+}
