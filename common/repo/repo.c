@@ -11,7 +11,6 @@
 #include "common/repo/repo_own.h"
 
 enum {
-    KEYS_MAX = 20, /* as restic: each try costs a scrypt */
     FORMAT_NEWEST = 2,
     MARK_ZSTD = 2, /* first byte of a compressed unpacked file */
 };
@@ -146,9 +145,11 @@ static struct err *find_key(struct repo *r, const void *password, size_t passwor
     struct err *worst = NULL;
     bool opened = false;
     TRY(repo_list(r, REPO_KEY, &keys, &n));
-    for (size_t i = 0; i < n && i < KEYS_MAX && !opened; i++) {
+    for (size_t i = 0; i < n && i < REPO_KEYS_MAX && !opened; i++) {
         struct err *e = try_key(r, &keys[i].id, password, password_n);
         opened = e == NULL;
+        if (opened)
+            r->key_id = keys[i].id;
         if (e && e->kind != ERR_DENIED && !worst)
             worst = STEAL(e);
         err_free(e);
@@ -255,6 +256,16 @@ struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct diges
     char name[STORE_NAME_MAX];
     repo_name(kind, id, name);
     return get_whole(r->store, name, out);
+}
+
+struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
+                          uint64_t offset, size_t n, struct buf *out)
+{
+    char name[STORE_NAME_MAX];
+    repo_name(kind, id, name);
+    TRY(store_get(r->store, name, offset, buf_room(out, n), n));
+    out->len += n;
+    return NULL;
 }
 
 struct err *repo_remove_file(struct repo *r, enum repo_kind kind, const struct digest *id)

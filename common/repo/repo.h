@@ -24,6 +24,7 @@ enum repo_kind { REPO_KEY, REPO_DATA, REPO_INDEX, REPO_SNAPSHOT, REPO_LOCK };
 enum {
     REPO_BLOB_MAX = 1 << 30, /* larger blobs are refused on read */
     REPO_FILE_MAX = 1 << 30, /* larger index, snapshot or pack files too */
+    REPO_KEYS_MAX = 20,      /* as restic: each try costs a scrypt */
 };
 
 struct repo;
@@ -108,6 +109,10 @@ struct err *repo_stat_file(struct repo *r, enum repo_kind kind, const struct dig
 /* Stored bytes of a whole file as they are, checked by nothing. */
 struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct digest *id,
                          struct buf *out) MUST_USE;
+
+/* Appends n bytes of a stored file as they are. */
+struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
+                          uint64_t offset, size_t n, struct buf *out) MUST_USE;
 
 struct repo_file {
     struct digest id;

@@ -16,6 +16,7 @@ enum { OPEN_PACKS = 2 };
 struct repo {
     struct store *store;
     struct crypt_key key;
+    struct digest key_id; /* of the key file that opened it */
     unsigned version;
     char id[65];
     pthread_mutex_t mu; /* guards everything below; never held over I/O */
