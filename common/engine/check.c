@@ -43,14 +43,14 @@ static struct err *note(struct walk *w, const char *what, struct err *e)
 static struct err *use_blob(struct walk *w, enum blob_type type, const struct digest *id)
 {
     const struct index *ix = repo_index(w->repo);
-    const struct blob_entry *entry = index_find(ix, type, id, NULL);
+    struct blob_entry entry;
     char hex[65];
     digest_hex(id, hex);
-    if (!entry)
+    if (!index_find(ix, type, id, 0, &entry))
         return err_new(ERR_NOT_FOUND, "%s blob %s is not in the index",
                        type == BLOB_TREE ? "tree" : "data", hex);
     if (w->packs_used)
-        w->packs_used[entry->pack] = true;
+        w->packs_used[entry.pack] = true;
     return NULL;
 }
 
@@ -109,13 +109,14 @@ static struct err *check_used_packs(struct repo *r, const bool *used)
 {
     const struct index *ix = repo_index(r);
     char hex[65];
-    for (size_t i = 0; i < ix->packs_n; i++) {
+    for (size_t i = 0; i < index_packs(ix); i++) {
+        const struct digest *id = &index_pack(ix, i)->id;
         uint64_t bytes = 0;
         if (!used[i])
             continue;
-        digest_hex(&ix->packs[i].id, hex);
-        TRY_CTX(repo_stat_file(r, REPO_DATA, &ix->packs[i].id, &bytes), "pack %s", hex);
-        TRY(check_pack_size(bytes, index_pack_bytes(ix, &ix->packs[i]), hex));
+        digest_hex(id, hex);
+        TRY_CTX(repo_stat_file(r, REPO_DATA, id, &bytes), "pack %s", hex);
+        TRY(check_pack_size(bytes, index_pack_bytes(ix, i), hex));
     }
     return NULL;
 }
@@ -124,7 +125,7 @@ struct err *check_tree(struct repo *r, const struct digest *tree)
 {
     struct walk w = {.repo = r};
     w.io = repo_io_new(r);
-    w.packs_used = mem_array(repo_index(r)->packs_n, sizeof *w.packs_used);
+    w.packs_used = mem_array(index_packs(repo_index(r)), sizeof *w.packs_used);
     struct err *e = walk_tree(&w, tree, 0);
     if (!e)
         e = check_used_packs(r, w.packs_used);
@@ -168,56 +169,56 @@ static void check_files(struct check *c, struct repo_file *files, size_t n)
     const struct index *ix = repo_index(c->repo);
     if (n)
         qsort(files, n, sizeof *files, by_id);
-    for (size_t i = 0; i < ix->packs_n; i++) {
+    for (size_t i = 0; i < index_packs(ix); i++) {
         char hex[65], what[80];
-        struct repo_file key = {.id = ix->packs[i].id};
+        struct repo_file key = {.id = index_pack(ix, i)->id};
         const struct repo_file *f =
             n ? bsearch(&key, files, n, sizeof *files, by_id) : NULL;
         digest_hex(&key.id, hex);
         snprintf(what, sizeof what, "pack %s", hex);
-        problems_add(
-            &c->out->problems, what,
-            f ? check_pack_size(f->bytes, index_pack_bytes(ix, &ix->packs[i]), hex)
-              : err_new(ERR_NOT_FOUND, "the pack is missing"));
+        problems_add(&c->out->problems, what,
+                     f ? check_pack_size(f->bytes, index_pack_bytes(ix, i), hex)
+                       : err_new(ERR_NOT_FOUND, "the pack is missing"));
     }
     for (size_t i = 0; i < n; i++)
-        c->out->orphans += !index_find_pack(ix, &files[i].id);
+        c->out->orphans += !index_find_pack(ix, &files[i].id, NULL);
 }
 
-static struct err *same_entries(const struct index *ix, const struct pack_entry *p,
+static struct err *same_entries(const struct index *ix, size_t pack,
                                 const struct blob_entry *list, size_t n)
 {
-    bool same = n == p->count;
-    for (size_t i = 0; same && i < n; i++) {
-        const struct blob_entry *e = &ix->entries[p->first + i];
-        same = digest_equal(&e->id, &list[i].id) && e->offset == list[i].offset &&
-               e->length == list[i].length && e->plain == list[i].plain &&
-               e->type == list[i].type;
-    }
-    if (!same)
+    struct index_cursor c = index_blobs_of(ix, pack);
+    const struct blob_entry *e = &c.blob;
+    bool same = true;
+    size_t i = 0;
+    for (; same && index_next(&c); i++)
+        same = i < n && digest_equal(&e->id, &list[i].id) &&
+               e->offset == list[i].offset && e->length == list[i].length &&
+               e->plain == list[i].plain && e->type == list[i].type;
+    if (!same || i != n)
         return err_new(ERR_CORRUPT, "its header and the index list different blobs");
     return NULL;
 }
 
-static struct err *check_header(struct check *c, struct repo_io *io,
-                                const struct pack_entry *p, const struct buf *bytes)
+static struct err *check_header(struct check *c, struct repo_io *io, size_t pack,
+                                const struct buf *bytes)
 {
     struct blob_entry *list = NULL;
     size_t n = 0;
     TRY(pack_read_header(repo_crypt(io), bytes->data, bytes->len, bytes->len, &list, &n));
-    struct err *e = same_entries(repo_index(c->repo), p, list, n);
+    struct err *e = same_entries(repo_index(c->repo), pack, list, n);
     free(list);
     return e;
 }
 
 /* Notes every blob of the pack that cannot be read. */
-static void check_blobs(struct check *c, struct repo_io *io, const struct pack_entry *p,
+static void check_blobs(struct check *c, struct repo_io *io, size_t pack,
                         const struct buf *bytes, const char *what)
 {
     AUTO_BUF struct buf plain = {0};
-    const struct index *ix = repo_index(c->repo);
-    for (size_t i = 0; i < p->count; i++) {
-        const struct blob_entry *entry = &ix->entries[p->first + i];
+    struct index_cursor next = index_blobs_of(repo_index(c->repo), pack);
+    const struct blob_entry *entry = &next.blob;
+    while (index_next(&next)) {
         char hex[65];
         struct err *e = NULL;
         buf_clear(&plain);
@@ -234,29 +235,31 @@ static void check_blobs(struct check *c, struct repo_io *io, const struct pack_e
 static void check_pack(void *ctx, unsigned worker, void *job)
 {
     struct check *c = ctx;
-    const struct pack_entry *p = job;
+    const struct digest *id = job;
+    size_t pack = 0;
     AUTO_BUF struct buf bytes = {0};
     char hex[65], what[80];
     struct digest real;
     if (is_cancelled(c->opts->cancel))
         return;
-    digest_hex(&p->id, hex);
+    digest_hex(id, hex);
     snprintf(what, sizeof what, "pack %s", hex);
-    struct err *e = repo_get_raw(c->repo, REPO_DATA, &p->id, &bytes);
+    index_find_pack(repo_index(c->repo), id, &pack);
+    struct err *e = repo_get_raw(c->repo, REPO_DATA, id, &bytes);
     if (e) {
         problems_add(&c->out->problems, what, e);
         return;
     }
     hash_bytes(buf_text(&bytes), bytes.len, &real);
-    if (!digest_equal(&real, &p->id))
+    if (!digest_equal(&real, id))
         problems_add(&c->out->problems, what,
                      err_new(ERR_CORRUPT, "its bytes do not match its name"));
-    problems_add(&c->out->problems, what, check_header(c, c->ios[worker], p, &bytes));
-    check_blobs(c, c->ios[worker], p, &bytes, what);
+    problems_add(&c->out->problems, what, check_header(c, c->ios[worker], pack, &bytes));
+    check_blobs(c, c->ios[worker], pack, &bytes, what);
     atomic_fetch_add(&c->bytes, bytes.len);
     uint64_t done = atomic_fetch_add(&c->done, 1) + 1;
     if (c->opts->progress)
-        c->opts->progress(c->opts->progress_ctx, done, repo_index(c->repo)->packs_n);
+        c->opts->progress(c->opts->progress_ctx, done, index_packs(repo_index(c->repo)));
 }
 
 static struct err *check_data(struct check *c)
@@ -267,8 +270,8 @@ static struct err *check_data(struct check *c)
     for (unsigned i = 0; i < workers; i++)
         c->ios[i] = repo_io_new(c->repo);
     TRY(workq_new(workers, workers, check_pack, c, &q));
-    for (size_t i = 0; i < ix->packs_n && !is_cancelled(c->opts->cancel); i++)
-        workq_push(q, &ix->packs[i]);
+    for (size_t i = 0; i < index_packs(ix) && !is_cancelled(c->opts->cancel); i++)
+        workq_push(q, (void *)(uintptr_t)&index_pack(ix, i)->id);
     workq_free(STEAL(q));
     if (is_cancelled(c->opts->cancel))
         return err_new(ERR_CANCELLED, "cancelled");
@@ -333,8 +336,8 @@ struct err *check_run(struct repo *r, const struct check_opts *opts,
     struct err *e = check_all(&c);
     for (unsigned i = 0; i < WORKERS_MAX; i++)
         repo_io_free(c.ios[i]);
-    out->packs = repo_index(r)->packs_n;
-    out->blobs = repo_index(r)->entries_n;
+    out->packs = index_packs(repo_index(r));
+    out->blobs = index_blobs(repo_index(r));
     out->bytes_read = atomic_load(&c.bytes);
     TRY(e);
     return problems_err(&out->problems, ERR_CORRUPT, "the repository is damaged");

@@ -64,17 +64,12 @@ static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
 static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
                       size_t skip, struct blob_entry *entry, struct digest *pack)
 {
-    const struct blob_entry *e = NULL;
     pthread_mutex_lock(&r->mu);
-    do {
-        e = index_find(&r->index, type, id, e);
-    } while (e && skip--);
-    if (e) {
-        *entry = *e;
-        *pack = r->index.packs[e->pack].id;
-    }
+    bool found = index_find(&r->index, type, id, skip, entry);
+    if (found)
+        *pack = index_pack(&r->index, entry->pack)->id;
     pthread_mutex_unlock(&r->mu);
-    return e != NULL;
+    return found;
 }
 
 bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,

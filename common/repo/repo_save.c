@@ -102,8 +102,7 @@ struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *
     TRY(check_usable(r));
     hash_bytes(data, n, id);
     pthread_mutex_lock(&r->mu);
-    out->fresh =
-        !index_find(&r->index, type, id, NULL) && idset_add(&r->claimed[type], id);
+    out->fresh = !index_has(&r->index, type, id) && idset_add(&r->claimed[type], id);
     pthread_mutex_unlock(&r->mu);
     if (!out->fresh)
         return NULL;

@@ -71,28 +71,32 @@ START_TEST(an_index_round_trips_and_finds_every_copy)
         ck_ok(index_add_pack(&ix, &pack, two, 2));
         ck_ok(index_add_pack(&ix, &pack, two, 2)); /* the same again is fine */
     }
-    index_write(&ix, 0, ix.packs_n, &json);
+    index_write(&ix, 0, index_packs(&ix), &json);
     ck_ok(index_read(&back, json.data, json.len));
-    ck_assert_uint_eq(back.packs_n, 3000);
-    ck_assert_uint_eq(back.entries_n, 6000);
+    ck_assert_uint_eq(index_packs(&back), 3000);
+    ck_assert_uint_eq(index_blobs(&back), 6000);
     for (int i = 0; i < 3000; i++) {
         struct digest id;
         digest_of(i, &id);
-        const struct blob_entry *e = index_find(&back, BLOB_DATA, &id, NULL);
-        ck_assert_ptr_nonnull(e);
-        ck_assert_uint_eq(e->length, 50);
-        ck_assert_ptr_null(index_find(&back, BLOB_DATA, &id, e));
-        ck_assert_ptr_null(index_find(&back, BLOB_TREE, &id, NULL));
+        struct blob_entry e;
+        size_t number = 0;
+        ck_assert(index_find(&back, BLOB_DATA, &id, 0, &e));
+        ck_assert_uint_eq(e.length, 50);
+        ck_assert_uint_eq(e.offset, 0);
+        ck_assert(index_has(&back, BLOB_DATA, &id));
+        ck_assert(!index_find(&back, BLOB_DATA, &id, 1, &e));
+        ck_assert(!index_find(&back, BLOB_TREE, &id, 0, &e));
+        ck_assert(!index_has(&back, BLOB_TREE, &id));
         digest_of(100000 + i, &id);
-        ck_assert_ptr_nonnull(index_find_pack(&back, &id));
+        ck_assert(index_find_pack(&back, &id, &number));
+        ck_assert_uint_eq(number, e.pack);
     }
     struct digest often;
-    int copies = 0;
-    digest_of(-7, &often);
-    for (const struct blob_entry *e = NULL;
-         (e = index_find(&back, BLOB_DATA, &often, e));)
+    struct blob_entry e;
+    size_t copies = 0;
+    for (digest_of(-7, &often); index_find(&back, BLOB_DATA, &often, copies, &e);)
         copies++;
-    ck_assert_int_eq(copies, 3000);
+    ck_assert_uint_eq(copies, 3000);
     index_fini(&ix);
     index_fini(&back);
 }
@@ -243,7 +247,8 @@ START_TEST(a_flipped_bit_is_named)
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     save_noise(io, 5, 300000, &id, true);
     ck_ok(repo_flush(io));
-    const struct pack_entry *p = &repo_index(r)->packs[repo_index(r)->packs_n - 1];
+    const struct index *ix = repo_index(r);
+    const struct pack_entry *p = index_pack(ix, index_packs(ix) - 1);
     digest_hex(&id, blob_hex);
     digest_hex(&p->id, pack_hex);
     temp_flip(REPO_DATA, &p->id);
@@ -273,9 +278,10 @@ START_TEST(a_second_copy_survives_damage_of_the_first)
     ck_ok(repo_flush(io_two));
     AUTO(repo) struct repo *r = temp_open(true);
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    const struct blob_entry *first = index_find(repo_index(r), BLOB_DATA, &id, NULL);
-    ck_assert_ptr_nonnull(index_find(repo_index(r), BLOB_DATA, &id, first));
-    temp_flip(REPO_DATA, &repo_index(r)->packs[first->pack].id);
+    struct blob_entry first, second;
+    ck_assert(index_find(repo_index(r), BLOB_DATA, &id, 0, &first));
+    ck_assert(index_find(repo_index(r), BLOB_DATA, &id, 1, &second));
+    temp_flip(REPO_DATA, &index_pack(repo_index(r), first.pack)->id);
     check_noise(io, 6, 200000, &id);
 }
 END_TEST
