@@ -54,7 +54,7 @@ TOOLS := $(TOOL_C:%.c=$(B)/%)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 CORPUS := $(B)/tests/fuzz/corpus_test
 
-.PHONY: all check check-threaded model fuzz sweep lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded model fuzz sweep bench lint format install clean help units sim tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -143,6 +143,9 @@ sweep:                      ## kill every daemon at every state, as root (minute
 	$(MAKE) VARIANT=asan all
 	tests/integration/takeover.sh
 	tests/integration/kill.sh
+
+bench: all                  ## us, restic and borg on the same data (BENCH_SIZE=full: an hour)
+	tests/bench/run
 
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run

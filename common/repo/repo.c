@@ -178,6 +178,7 @@ struct err *repo_open(struct store *store, const void *password, size_t password
     uint64_t bytes;
     r->store = store;
     pthread_mutex_init(&r->mu, NULL);
+    pthread_cond_init(&r->put_back, NULL);
     TRY_CTX(store_stat(store, "config", &bytes), "'%s' is not a repository", store->url);
     TRY_CTX(find_key(r, password, password_n), "open repository '%s'", store->url);
     TRY_CTX(read_config(r), "open repository '%s'", store->url);
@@ -189,16 +190,22 @@ void repo_close(struct repo *r)
 {
     if (!r)
         return;
-    store_close(r->store);
-    crypt_wipe(&r->key, sizeof r->key);
-    pthread_mutex_destroy(&r->mu);
-    index_fini(&r->index);
     for (int t = 0; t < BLOB_TYPES; t++) {
         idset_fini(&r->claimed[t]);
         for (int i = 0; i < OPEN_PACKS; i++)
             pack_free(r->open[t][i]);
     }
+    store_close(r->store);
+    crypt_wipe(&r->key, sizeof r->key);
+    pthread_mutex_destroy(&r->mu);
+    pthread_cond_destroy(&r->put_back);
+    index_fini(&r->index);
     free(r);
+}
+
+void repo_set_effort(struct repo *r, enum zst_effort effort)
+{
+    r->effort = effort;
 }
 
 const char *repo_id(const struct repo *r)
@@ -222,6 +229,7 @@ struct repo_io *repo_io_new(struct repo *r)
     io->repo = r;
     io->crypt = crypt_new(&r->key);
     io->zst = zst_new();
+    zst_set_effort(io->zst, r->effort);
     return io;
 }
 

@@ -17,6 +17,7 @@
 #include "common/repo/index.h"
 #include "common/repo/snapshot.h"
 #include "common/repo/tree.h"
+#include "common/repo/zst.h"
 #include "common/store/store.h"
 
 enum repo_kind { REPO_KEY, REPO_DATA, REPO_INDEX, REPO_SNAPSHOT, REPO_LOCK };
@@ -43,6 +44,8 @@ struct err *repo_open(struct store *store, const void *password, size_t password
 void repo_close(struct repo *r);
 DEFINE_AUTO(repo, struct repo *, repo_close);
 
+/* How hard data is compressed from now on. Needs: no repo_io exists that saves. */
+void repo_set_effort(struct repo *r, enum zst_effort effort);
 /* 64 hexadecimal digits; borrowed. */
 const char *repo_id(const struct repo *r);
 const char *repo_url(const struct repo *r);

@@ -18,11 +18,15 @@ struct repo {
     struct crypt_key key;
     struct digest key_id; /* of the key file that opened it */
     unsigned version;
+    enum zst_effort effort; /* set before other threads exist */
     char id[65];
     pthread_mutex_t mu; /* guards everything below; never held over I/O */
     struct index index;
-    struct idset claimed[BLOB_TYPES]; /* ids this process saves or has saved */
+    struct idset claimed[BLOB_TYPES]; /* ids this process saves, not in the index yet */
+    /* Packs being filled. Who appends takes one out and puts it back. */
     struct pack *open[BLOB_TYPES][OPEN_PACKS];
+    bool taken[BLOB_TYPES][OPEN_PACKS];
+    pthread_cond_t put_back;
     size_t indexed_packs;     /* index.packs below this are in index files */
     uint64_t unindexed_bytes; /* stored in packs since the last index file */
     uint64_t unindexed_blobs;
