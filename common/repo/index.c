@@ -133,7 +133,7 @@ static bool find_base_pack(const struct index_base *b, const struct digest *id,
 
 bool index_find_pack(const struct index *ix, const struct digest *id, size_t *at)
 {
-    size_t unused;
+    size_t unused = 0;
     at = at ? at : &unused;
     if (find_base_pack(&ix->base, id, at))
         return true;
