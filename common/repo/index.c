@@ -365,6 +365,21 @@ bool index_has(const struct index *ix, enum blob_type type, const struct digest 
            find_in_memory(ix, type, id, &skip, &at);
 }
 
+size_t index_number(const struct index *ix, enum blob_type type, const struct digest *id)
+{
+    size_t at, skip = 0;
+    if (find_in_base(&ix->base, type, id, &skip, &at))
+        return at;
+    if (find_in_memory(ix, type, id, &skip, &at))
+        return ix->base.records_n + at;
+    return SIZE_MAX;
+}
+
+size_t index_numbers(const struct index *ix)
+{
+    return ix->base.records_n + ix->records_n;
+}
+
 uint64_t blob_entry_bytes(const struct blob_entry *e)
 {
     return e->plain ? e->plain : e->length - CRYPT_OVERHEAD;

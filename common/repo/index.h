@@ -107,6 +107,10 @@ bool index_find(const struct index *ix, enum blob_type type, const struct digest
                 size_t skip, struct blob_entry *out);
 /* True if there is a copy; quicker than finding where. */
 bool index_has(const struct index *ix, enum blob_type type, const struct digest *id);
+/* A number of the blob's own, below index_numbers(), for sets as bitmaps; holds as long
+ * as those of packs. SIZE_MAX: it is not there. */
+size_t index_number(const struct index *ix, enum blob_type type, const struct digest *id);
+size_t index_numbers(const struct index *ix);
 /* Bytes of the blob's content. */
 uint64_t blob_entry_bytes(const struct blob_entry *e);
 

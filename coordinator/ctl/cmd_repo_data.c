@@ -1,4 +1,4 @@
-/* `stillpoint repo backup` and `restore`. */
+/* `stillpoint repo backup`. */
 #include "coordinator/ctl/cmd_repo.h"
 
 #include <errno.h>
@@ -11,7 +11,6 @@
 
 #include "common/base/mem.h"
 #include "common/engine/backup.h"
-#include "common/engine/restore.h"
 #include "coordinator/ctl/repo_access.h"
 
 const struct ctl_option cmd_repo_backup_options[] = {
@@ -24,38 +23,6 @@ const struct ctl_option cmd_repo_backup_options[] = {
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
     {0},
 };
-const struct ctl_option cmd_repo_restore_options[] = {
-    REPO_OPTIONS,
-    NO_LOCK_OPTION,
-    {"target", "DIR", "directory to write to; made when missing", 0},
-    {"strip", "PATH", "directory of the snapshot that becomes the target itself", 0},
-    {"include", "PATH", "only this path of the snapshot (repeatable)", 'i'},
-    {"no-sparse", NULL, "write runs of zeros instead of leaving holes", 0},
-    {0},
-};
-
-static void print_problem(const struct ctl *c, const struct problem *p)
-{
-    if (!c->json) {
-        fprintf(stderr, "%s: %s\n", p->path, p->text);
-        return;
-    }
-    AUTO_BUF struct buf path = {0};
-    go_quote(&path, p->path, strlen(p->path));
-    json_t *o = json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
-                          "message", p->text, "item", buf_text(&path));
-    if (o)
-        ctl_print_json(o);
-}
-
-static void print_problems(const struct ctl *c, const struct problems *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        print_problem(c, &p->items[i]);
-    if (p->total > p->n)
-        ctl_say(c, "… and %" PRIu64 " more\n", p->total - p->n);
-}
-
 static void show_backup(void *ctx, const struct backup_progress *p)
 {
     const struct ctl *c = ctx;
@@ -116,7 +83,7 @@ static int finish_backup(struct ctl *c, struct repo_access *a, struct backup_opt
     struct backup_result r;
     struct err *e = backup_run(a->repo, opts, &r);
     ctl_status_end(c);
-    print_problems(c, &r.problems);
+    repo_print_problems(c, &r.problems);
     uint64_t problems = problems_total(&r.problems);
     if (!e)
         print_backup(c, &r);
@@ -181,64 +148,5 @@ int cmd_repo_backup(struct ctl *c)
     rc = run_backup(c, &a, &opts);
     free(tags);
     free(excludes);
-    return rc;
-}
-
-static void show_restore(void *ctx, const struct restore_progress *p)
-{
-    const struct ctl *c = ctx;
-    if (c->json && !c->quiet)
-        ctl_print_json(json_pack("{s:s, s:I, s:I}", "message_type", "status",
-                                 "files_restored", (json_int_t)p->files, "bytes_restored",
-                                 (json_int_t)p->bytes));
-    ctl_status(c, "%" PRIu64 " files, %.1f MiB written", p->files,
-               (double)p->bytes / 1048576);
-}
-
-static int run_restore(struct ctl *c, struct repo_access *a,
-                       const struct restore_opts *opts)
-{
-    AUTO_SNAPSHOT struct snapshot s = {0};
-    struct restore_result r;
-    struct err *e = repo_find_snapshot(a->io, c->args[0], &s);
-    if (e)
-        return ctl_fail(c, e, CTL_FAILED);
-    e = restore_run(a->repo, &s.tree, opts, &r);
-    ctl_status_end(c);
-    print_problems(c, &r.problems);
-    uint64_t problems = problems_total(&r.problems);
-    if (c->json)
-        ctl_print_json(json_pack("{s:s, s:I, s:I, s:I}", "message_type", "summary",
-                                 "files_restored", (json_int_t)r.files, "bytes_restored",
-                                 (json_int_t)r.bytes, "error_count",
-                                 (json_int_t)problems));
-    if (!e)
-        ctl_say(c, "%" PRIu64 " files, %" PRIu64 " directories, %.1f MiB restored\n",
-                r.files, r.dirs, (double)r.bytes / 1048576);
-    restore_result_fini(&r);
-    return e ? ctl_fail(c, e, problems ? CTL_PARTIAL : CTL_FAILED) : CTL_OK;
-}
-
-int cmd_repo_restore(struct ctl *c)
-{
-    AUTO_ACCESS struct repo_access a = {0};
-    const char **includes = NULL;
-    if (!ctl_has(c, "target"))
-        return ctl_missing(c, "target");
-    int rc = repo_access_open(c, true, true, &a);
-    if (rc)
-        return rc;
-    struct restore_opts opts = {
-        .target = ctl_value(c, "target"),
-        .strip = ctl_value(c, "strip"),
-        .no_sparse = ctl_has(c, "no-sparse"),
-        .progress = show_restore,
-        .progress_ctx = c,
-        .cancel = &ctl_cancelled,
-    };
-    opts.includes_n = ctl_values(c, "include", &includes);
-    opts.includes = includes;
-    rc = run_restore(c, &a, &opts);
-    free(includes);
     return rc;
 }
