@@ -156,7 +156,8 @@ static void sort_packs(struct packs *p)
         qsort_r(p->by_id, p->n, sizeof *p->by_id, by_pack, p);
 }
 
-static struct err *settle(struct packs *p)
+static struct err *settle(struct packs *p, void (*bad)(void *ctx, struct err *e),
+                          void *ctx)
 {
     struct err *e = NULL;
     size_t *stand_in = mem_array(p->n, sizeof *stand_in);
@@ -165,8 +166,14 @@ static struct err *settle(struct packs *p)
         stand_in[i] = i;
     for (size_t i = 1; i < p->n && !e; i++) {
         size_t before = stand_in[p->by_id[i - 1]], here = p->by_id[i];
-        if (digest_equal(&p->items[before].id, &p->items[here].id))
-            e = merge(p, before, here, stand_in);
+        if (!digest_equal(&p->items[before].id, &p->items[here].id))
+            continue;
+        e = merge(p, before, here, stand_in);
+        if (!e || !bad)
+            continue;
+        bad(ctx, STEAL(e));
+        stand_in[here] = before;
+        p->items[before].suspect = true;
     }
     if (!e)
         compact(p, stand_in);
@@ -200,7 +207,7 @@ struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e)
     }
     free(files);
     TRY_CTX(e, "load index");
-    return settle(out);
+    return settle(out, bad, ctx);
 }
 
 /* ---- looking up ---- */

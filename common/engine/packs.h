@@ -28,6 +28,7 @@ struct packs_pack {
     bool living;  /* in the list of packs of some index file */
     bool dying;   /* in a list of dying packs only */
     bool present; /* its file is in the store; for the user to set */
+    bool suspect; /* its lists contradict each other */
     bool drop;    /* on writing: leave it out of every list */
     bool written; /* while index files are written: it is in one */
     size_t first; /* blobs[first … first + count), in the order of offsets */
@@ -68,7 +69,8 @@ struct packs {
 
 void packs_fini(struct packs *p);
 /* Reads all index files into a zeroed struct. A damaged one ends it (CORRUPT), or, with
- * `bad`, is told to that (which frees the error) and left out. */
+ * `bad`, is told to that (which frees the error) and left out; so are two lists of one
+ * pack that differ, of which the first then stays, suspect. */
 struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e),
                        void *ctx, struct packs *out) MUST_USE;
 /* First copy of a blob by position, or SIZE_MAX; further copies follow in p->order. */

@@ -216,3 +216,21 @@ struct err *snapshot_read(const void *json, size_t n, struct snapshot *out)
         return err_new(ERR_CORRUPT, "snapshot: it lacks a time or a tree");
     return NULL;
 }
+
+struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
+                          struct buf *out)
+{
+    json_t *o = json_loadb(json, n, JSON_ALLOW_NUL, NULL);
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return err_new(ERR_CORRUPT, "snapshot: it is no JSON object");
+    }
+    json_object_del(o, "parent");
+    if (!json_is_string(json_object_get(o, "original")))
+        json_object_set_new(o, "original", id_json(id));
+    char *text = json_dumps(o, JSON_COMPACT);
+    json_decref(o);
+    buf_str(out, text);
+    free(text);
+    return NULL;
+}

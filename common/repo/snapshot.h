@@ -66,6 +66,11 @@ void snapshot_fini(struct snapshot *s);
 #define AUTO_SNAPSHOT CLEANUP(snapshot_fini)
 /* Appends the JSON. INVALID: a text is not UTF-8. */
 struct err *snapshot_write(const struct snapshot *s, struct buf *out) MUST_USE;
+/* Appends the JSON of a copy for another repository: everything stays, even what only
+ * other programs know, but `parent`, which means nothing there; `original` is set to `id`
+ * unless it is there. CORRUPT. */
+struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
+                          struct buf *out) MUST_USE;
 /* Reads into an empty struct; CORRUPT. */
 struct err *snapshot_read(const void *json, size_t n, struct snapshot *out) MUST_USE;
 
