@@ -9,6 +9,7 @@
 #include "common/engine/restore.h"
 #include "coordinator/ctl/cmd_repo.h"
 #include "coordinator/ctl/repo_access.h"
+#include "coordinator/ctl/repo_print.h"
 
 static const struct ctl_option check_options[] = {
     REPO_OPTIONS,

@@ -12,6 +12,7 @@
 #include "common/base/mem.h"
 #include "common/engine/backup.h"
 #include "coordinator/ctl/repo_access.h"
+#include "coordinator/ctl/repo_print.h"
 
 const struct ctl_option cmd_repo_backup_options[] = {
     REPO_OPTIONS,

@@ -82,25 +82,3 @@ void repo_access_close(struct repo_access *a)
     repo_close(a->repo);
     *a = (struct repo_access){0};
 }
-
-/* Names may hold any byte: what a terminal would obey is quoted. */
-static void print_problem(const struct ctl *c, const struct problem *p)
-{
-    AUTO_BUF struct buf path = {0};
-    AUTO_BUF struct buf text = {0};
-    go_quote(&path, p->path, strlen(p->path));
-    go_quote(&text, p->text, strlen(p->text));
-    if (c->json)
-        ctl_print_json(json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
-                                 "message", buf_text(&text), "item", buf_text(&path)));
-    else
-        fprintf(stderr, "%s: %s\n", buf_text(&path), p->text);
-}
-
-void repo_print_problems(const struct ctl *c, const struct problems *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        print_problem(c, &p->items[i]);
-    if (p->total > p->n)
-        ctl_say(c, "… and %" PRIu64 " more\n", p->total - p->n);
-}

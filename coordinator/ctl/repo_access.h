@@ -2,7 +2,6 @@
 #ifndef COORDINATOR_CTL_REPO_ACCESS_H
 #define COORDINATOR_CTL_REPO_ACCESS_H
 
-#include "common/engine/problems.h"
 #include "common/repo/lock.h"
 #include "common/repo/repo.h"
 #include "coordinator/ctl/command.h"
@@ -45,8 +44,5 @@ int repo_access_other(const struct ctl *c, const char *url_option,
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out);
 void repo_access_close(struct repo_access *a);
 #define AUTO_ACCESS CLEANUP(repo_access_close)
-
-/* Prints each problem: to stderr, with --json as an object to stdout. */
-void repo_print_problems(const struct ctl *c, const struct problems *p);
 
 #endif
