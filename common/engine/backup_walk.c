@@ -28,6 +28,21 @@ uint32_t backup_device(const struct backup *b, const char *path)
            d.b[3] | 1;
 }
 
+/* What the capture could not keep of its source. */
+static void as_in_manifest(const struct backup *b, const struct backup_dir *d,
+                           struct backup_entry *entry)
+{
+    struct manifest_entry told;
+    if (!b->opts->manifest)
+        return;
+    AUTO(str) char *path = mem_printf("%s/%s", d->path, backup_name(d, entry));
+    if (!manifest_find(b->opts->manifest, path + 1, &told))
+        return;
+    entry->inode = told.inode;
+    entry->ctime = told.ctime_s;
+    entry->ctime_nsec = told.ctime_ns;
+}
+
 void backup_fill_entry(struct backup *b, struct backup_dir *d, const struct stat *st,
                        struct backup_entry *entry)
 {
@@ -43,6 +58,7 @@ void backup_fill_entry(struct backup *b, struct backup_dir *d, const struct stat
     entry->size = (uint64_t)st->st_size;
     entry->device = st->st_rdev;
     entry->device_id = d->device_id;
+    as_in_manifest(b, d, entry);
     /* Links connect names by (inode, device_id): another filesystem needs another id. */
     if (st->st_dev != d->dev) {
         AUTO(str) char *path = mem_printf("%s/%s", d->path, backup_name(d, entry));
@@ -91,6 +107,15 @@ static bool is_same(const struct backup_entry *e, const struct node *old)
            old->ctime.sec == e->ctime && old->ctime.nsec == e->ctime_nsec;
 }
 
+static void take_content(struct backup_entry *e, const struct node *old)
+{
+    e->content_n = old->content_n;
+    if (old->content_n == 1)
+        e->one = old->content[0];
+    else if (old->content_n)
+        e->list = mem_dup(old->content, old->content_n * sizeof *old->content);
+}
+
 /* Takes the content list of the parent snapshot's file if every blob still is in the
  * index. */
 static bool reuse(struct backup *b, struct backup_entry *e, const struct node *old)
@@ -100,11 +125,7 @@ static bool reuse(struct backup *b, struct backup_entry *e, const struct node *o
     for (size_t i = 0; i < old->content_n; i++)
         if (!repo_has_blob(b->repo, BLOB_DATA, &old->content[i], NULL))
             return false;
-    e->content_n = old->content_n;
-    if (old->content_n == 1)
-        e->one = old->content[0];
-    else if (old->content_n)
-        e->list = mem_dup(old->content, old->content_n * sizeof *old->content);
+    take_content(e, old);
     for (size_t i = 0; i < old->xattrs_n; i++) {
         if (!e->extra)
             e->extra = mem_zalloc(sizeof *e->extra);
@@ -171,6 +192,8 @@ static struct err *look_at(struct backup *b, struct backup_dir *d, size_t at,
             s->unmodified++;
             s->unmodified_bytes += entry->size;
         } else {
+            if (backup_may_know(b, entry, old))
+                take_content(entry, old);
             add_file(s, d, at);
         }
         return NULL;
