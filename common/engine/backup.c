@@ -254,6 +254,18 @@ static uint32_t device_of_part(const struct backup_opts *opts)
            d.b[3] | 1;
 }
 
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct problem *)a)->path, ((const struct problem *)b)->path);
+}
+
+/* Workers find them in any order. */
+static void sort_problems(struct problems *p)
+{
+    if (p->n)
+        qsort(p->items, p->n, sizeof *p->items, by_path);
+}
+
 static struct err *run_walk(struct backup *b, const struct strings *parts,
                             struct backup_result *out)
 {
@@ -269,6 +281,7 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
         return STEAL(b->fatal);
     }
     if (problems_total(b->problems)) {
+        sort_problems(b->problems);
         TRY(repo_flush(b->scan_io));
         return problems_err(b->problems, ERR_IO, "the backup is incomplete");
     }

@@ -194,6 +194,7 @@ void repo_close(struct repo *r)
     pthread_mutex_destroy(&r->mu);
     pthread_cond_destroy(&r->put_back);
     index_fini(&r->index);
+    free(r->failure);
     free(r);
 }
 

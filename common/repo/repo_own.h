@@ -31,7 +31,10 @@ struct repo {
     uint64_t unindexed_blobs;
     uint64_t stored_bytes; /* all packs of this process */
     int64_t indexed_at_ms; /* monotonic time of the last index file */
-    bool failed; /* a write failed: what is claimed may be missing, nothing goes on */
+    /* What the first failed write said, or NULL. What is claimed may be missing then, so
+     * nothing goes on. */
+    char *failure;
+    enum err_kind failure_kind;
 };
 
 struct repo_io {
