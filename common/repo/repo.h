@@ -23,8 +23,10 @@
 enum repo_kind { REPO_KEY, REPO_DATA, REPO_INDEX, REPO_SNAPSHOT, REPO_LOCK };
 
 enum {
-    REPO_BLOB_MAX = 1 << 30, /* larger blobs are refused on read */
-    REPO_FILE_MAX = 1 << 30, /* larger index, snapshot or pack files too */
+    REPO_BLOB_MAX = 1 << 30,  /* larger trees are refused on read */
+    REPO_DATA_MAX = 64 << 20, /* larger pieces of files too: writers make 8 MiB */
+    REPO_FILE_MAX = 1 << 30,  /* larger index, snapshot or pack files too */
+    REPO_KEYS_MAX = 20,       /* as restic: each try costs a scrypt */
 };
 
 struct repo;
@@ -84,6 +86,12 @@ struct err *repo_flush(struct repo_io *io) MUST_USE;
  * damaged (names pack and blob). */
 struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
                            const struct digest *id, struct buf *out) MUST_USE;
+/* Where a blob lies: its first copy. False: it is not indexed. */
+bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,
+                 struct blob_entry *entry, struct digest *pack);
+/* Reads stored bytes of a pack, checked by nothing. */
+struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
+                           void *out, size_t n) MUST_USE;
 /* Loads and reads a tree into an empty `out`. */
 struct err *repo_load_tree(struct repo_io *io, const struct digest *id,
                            struct tree *out) MUST_USE;
@@ -111,6 +119,10 @@ struct err *repo_stat_file(struct repo *r, enum repo_kind kind, const struct dig
 /* Stored bytes of a whole file as they are, checked by nothing. */
 struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct digest *id,
                          struct buf *out) MUST_USE;
+
+/* Appends n bytes of a stored file as they are. */
+struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
+                          uint64_t offset, size_t n, struct buf *out) MUST_USE;
 
 struct repo_file {
     struct digest id;

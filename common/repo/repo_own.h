@@ -16,6 +16,7 @@ enum { OPEN_PACKS = 2 };
 struct repo {
     struct store *store;
     struct crypt_key key;
+    struct digest key_id; /* of the key file that opened it */
     unsigned version;
     enum zst_effort effort; /* set before other threads exist */
     char id[65];
@@ -54,6 +55,9 @@ bool repo_index_is_due(const struct repo *r);
 /* Writes an index file of all packs that are in none. Called without the lock; two
  * threads may be here at once, each with its own range of packs. */
 struct err *repo_write_index(struct repo_io *io) MUST_USE;
+/* Reads the opened config. CORRUPT; INVALID: a format of the future. */
+struct err *repo_parse_config(const void *json, size_t n, unsigned *version,
+                              char id[65]) MUST_USE;
 /* Writes the object name of a file. */
 void repo_name(enum repo_kind kind, const struct digest *id, char out[STORE_NAME_MAX]);
 

@@ -44,13 +44,16 @@ struct snapshot_summary {
 struct snapshot {
     struct digest id; /* of the stored file; not part of the JSON */
     struct go_time time;
+    int zone_s; /* offset of the time's zone from UTC, which `forget` counts days in */
     bool has_parent;
     struct digest parent;
     struct digest tree;
     struct strings paths;
     struct strings tags;
     struct strings excludes;
-    char *hostname; /* owned, as all below */
+    bool has_original;
+    struct digest original; /* its id before it was copied or its tags changed */
+    char *hostname;         /* owned, as all below */
     char *username;
     uint32_t uid;
     uint32_t gid;

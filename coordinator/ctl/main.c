@@ -4,7 +4,8 @@
 #include "coordinator/ctl/command.h"
 
 static const struct ctl_command *const ctl_tables[] = {
-    ctl_cluster_commands, ctl_group_commands, ctl_set_commands, ctl_repo_commands, NULL,
+    ctl_cluster_commands, ctl_group_commands,       ctl_set_commands,
+    ctl_repo_commands,    ctl_repo_retain_commands, NULL,
 };
 
 int main(int argc, char **argv)

@@ -373,16 +373,23 @@ END_TEST
 START_TEST(locks_of_the_dead_are_stale)
 {
     struct lock_claim c = {.time = {10000, 0}, .pid = getpid()};
+    const struct lock_claim here = {.hostname = "here"};
+    const struct lock_claim elsewhere = {.hostname = "elsewhere"};
+    const struct go_time then = {10000, 0};
     pid_t child = fork();
     if (!child)
         _exit(0);
     waitpid(child, NULL, 0);
     strcpy(c.hostname, "here");
-    ck_assert(!lock_claim_is_stale(&c, (struct go_time){10000 + 1800, 0}, "here"));
-    ck_assert(lock_claim_is_stale(&c, (struct go_time){10000 + 1801, 0}, "here"));
+    ck_assert(!lock_claim_is_stale(&c, (struct go_time){10000 + 1800, 0}, &here));
+    ck_assert(lock_claim_is_stale(&c, (struct go_time){10000 + 1801, 0}, &here));
     c.pid = child;
-    ck_assert(lock_claim_is_stale(&c, (struct go_time){10000, 0}, "here"));
-    ck_assert(!lock_claim_is_stale(&c, (struct go_time){10000, 0}, "elsewhere"));
+    ck_assert(lock_claim_is_stale(&c, then, &here));
+    ck_assert(!lock_claim_is_stale(&c, then, &elsewhere));
+    /* One of ours that ran in another container of that name is not judged by number. */
+    strcpy(c.session, "00");
+    strcpy(c.pidns, "pid:[1]");
+    ck_assert(!lock_claim_is_stale(&c, then, &here));
 }
 END_TEST
 
