@@ -333,6 +333,16 @@ static void backup_end(struct backup *b)
     pthread_mutex_destroy(&b->mu);
 }
 
+/* Only somebody with a lock may be writing packs that nobody lists yet, or removing them
+ * because nobody does: `reclaim` waits for us once we have ours. */
+static struct err *adopt(struct repo_io *io, const struct backup_opts *opts)
+{
+    uint64_t packs = 0;
+    bool alone = false;
+    TRY(repo_lock_is_alone(opts->lock, &alone));
+    return alone ? repo_adopt_packs(io, &packs) : NULL;
+}
+
 struct err *backup_run(struct repo *r, const struct backup_opts *opts,
                        struct backup_result *out)
 {
@@ -341,6 +351,8 @@ struct err *backup_run(struct repo *r, const struct backup_opts *opts,
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     AUTO_SNAPSHOT struct snapshot earlier = {0};
     bool done = false;
+    if (opts->resume && opts->lock)
+        TRY(adopt(io, opts));
     if (opts->journaled)
         TRY(try_journaled(r, io, opts, &earlier, out, &done));
     if (done)

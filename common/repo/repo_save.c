@@ -57,7 +57,7 @@ static struct err *store_pack(struct repo_io *io, struct pack *pack)
     pthread_mutex_unlock(&r->mu);
     if (e || !due)
         return repo_note_failure(r, e);
-    return repo_write_index(io);
+    return repo_write_index(io, false);
 }
 
 /* Takes an open pack (NULL: one is to be begun) out of one of the slots; *slot says
@@ -161,7 +161,7 @@ struct err *repo_flush(struct repo_io *io)
         for (int i = 0; i < OPEN_PACKS; i++)
             if (r->open[t][i])
                 TRY(store_pack(io, STEAL(r->open[t][i])));
-    return repo_write_index(io);
+    return repo_write_index(io, true);
 }
 
 struct err *repo_save_tree(struct repo_io *io, const struct tree *t, struct digest *id,
