@@ -254,6 +254,18 @@ static uint32_t device_of_part(const struct backup_opts *opts)
            d.b[3] | 1;
 }
 
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct problem *)a)->path, ((const struct problem *)b)->path);
+}
+
+/* Workers find them in any order. */
+static void sort_problems(struct problems *p)
+{
+    if (p->n)
+        qsort(p->items, p->n, sizeof *p->items, by_path);
+}
+
 static struct err *run_walk(struct backup *b, const struct strings *parts,
                             struct backup_result *out)
 {
@@ -271,6 +283,7 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
         return STEAL(b->fatal);
     }
     if (problems_total(b->problems)) {
+        sort_problems(b->problems);
         TRY(repo_flush(b->scan_io));
         return problems_err(b->problems, ERR_IO, "the backup is incomplete");
     }
@@ -323,6 +336,16 @@ static void backup_end(struct backup *b)
     pthread_mutex_destroy(&b->mu);
 }
 
+/* Only somebody with a lock may be writing packs that nobody lists yet, or removing them
+ * because nobody does: `reclaim` waits for us once we have ours. */
+static struct err *adopt(struct repo_io *io, const struct backup_opts *opts)
+{
+    uint64_t packs = 0;
+    bool alone = false;
+    TRY(repo_lock_is_alone(opts->lock, &alone));
+    return alone ? repo_adopt_packs(io, &packs) : NULL;
+}
+
 struct err *backup_run(struct repo *r, const struct backup_opts *opts,
                        struct backup_result *out)
 {
@@ -331,6 +354,8 @@ struct err *backup_run(struct repo *r, const struct backup_opts *opts,
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     AUTO_SNAPSHOT struct snapshot earlier = {0};
     bool done = false;
+    if (opts->resume && opts->lock)
+        TRY(adopt(io, opts));
     if (opts->journaled)
         TRY(try_journaled(r, io, opts, &earlier, out, &done));
     if (done)

@@ -45,7 +45,10 @@ struct backup_opts {
     const struct manifest *manifest;
     /* Lock held by the caller, checked now and then; NULL: none. */
     struct repo_lock *lock;
-    unsigned workers; /* 0: as many as processors */
+    /* An earlier attempt may have been killed: packs that it left unlisted are taken into
+     * the index first. Needs the lock, and is skipped while anybody else has one. */
+    bool resume;
+    unsigned workers; /* 0: one more than processors */
     /* Bytes that `journal` got in an earlier attempt, or NULL. If all they refer to is
      * stored, or comes out the same again, they are stored as they are instead of a
      * second snapshot. */

@@ -56,9 +56,10 @@ struct backup_dir {
     struct buf names;
     struct backup_entry *entries; /* sorted by name; never move */
     size_t entries_n;
-    uint32_t *todo;    /* entries to read, see struct backup_unit */
-    size_t pending;    /* parts not done; guarded by backup.mu, like the two below … */
-    size_t openers;    /* units that still open something in it */
+    uint32_t *todo; /* entries to read, see struct backup_unit */
+    size_t pending; /* parts not done; guarded by backup.mu, like the two below … */
+    size_t openers; /* units that still open something in it */
+    bool same;      /* so far all is as in the parent snapshot's list; the lock's too */
     struct digest old; /* list in the parent snapshot … */
     bool had_old;      /* … if it has this directory */
 };
@@ -98,8 +99,10 @@ struct backup_worker {
     struct backup *b;
     struct repo_io *io;
     struct scan_names *names;
-    uint8_t *data; /* GEAR_MAX + BACKUP_READ_STEP, touched as far as chunks are long */
-    struct buf json;
+    uint8_t *data;   /* GEAR_MAX + BACKUP_READ_STEP, touched as far as chunks are long */
+    struct buf json; /* a directory's list */
+    struct buf old;  /* the same in the parent snapshot */
+    struct buf head; /* of one node */
 };
 
 struct backup {
@@ -153,6 +156,10 @@ void backup_push(struct backup *b, const struct backup_unit *units, size_t n);
 void backup_dir_close(struct backup *b, struct backup_dir *d);
 /* One pending part of d is done. */
 void backup_dir_release(struct backup_worker *w, struct backup_dir *d);
+
+/* Makes a node of an entry, of which everything is borrowed. */
+void backup_view(struct backup_worker *w, const struct backup_dir *d,
+                 const struct backup_entry *e, struct node *nd);
 
 /* backup_walk.c: lists a directory, takes over what did not change, pushes the rest. */
 void backup_scan(struct backup_worker *w, struct backup_dir *d);

@@ -26,6 +26,8 @@ const struct ctl_option cmd_repo_backup_options[] = {
      "remember this one there (btrfs snapshots, immutable files on xfs)",
      0},
     {"manifest", "FILE", "inode numbers and times of the source of a copied capture", 0},
+    {"cache-dir", "DIR", "where the index is kept between runs (default: ~/.cache)", 0},
+    {"resume", NULL, "use what an earlier backup stored before it was killed", 0},
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
     {0},
 };
@@ -152,7 +154,7 @@ int cmd_repo_backup(struct ctl *c)
     struct err *e = effort_of(c, &effort);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
-    int rc = repo_access_open(c, true, true, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     repo_set_effort(a.repo, effort);
@@ -163,6 +165,7 @@ int cmd_repo_backup(struct ctl *c)
         .path = as ? as : real,
         .hostname = named ? named : host,
         .time = {now.tv_sec, (uint32_t)now.tv_nsec},
+        .resume = ctl_has(c, "resume"),
         .progress = show_backup,
         .progress_ctx = c,
         .cancel = &ctl_cancelled,
