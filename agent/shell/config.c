@@ -104,6 +104,7 @@ static const struct schema_field partition_fields[] = {
     {"exclude", SCHEMA_STRS, AT(config_partition, exclude),
      COUNT(config_partition, n_exclude), .max = 256, .check = check_exclude},
     {"read_only", SCHEMA_BOOL, AT(config_partition, read_only)},
+    {"keep_base", SCHEMA_BOOL, AT(config_partition, keep_base)},
 };
 static const struct schema partition_schema = {
     sizeof(struct config_partition), partition_fields, ARRAY_LEN(partition_fields)};

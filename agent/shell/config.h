@@ -44,6 +44,9 @@ struct config_partition {
     char **exclude; /* see config_excludes() */
     size_t n_exclude;
     bool read_only; /* nobody writes it: may be captured without a pause */
+    /* The newest capture stays until the next is stored, so that only what changed on
+     * disk since then is read. Costs the space of what changes meanwhile. */
+    bool keep_base;
 };
 
 struct config_repository {
