@@ -110,7 +110,8 @@ same_chunks() { # CAPTURE: a full read has nothing to add but lists of directori
 
 on_xfs() {
     mkdir "$LAB/xfs"
-    truncate -s 512M "$LAB/xfs.img" && mkfs.xfs -q "$LAB/xfs.img" || lab_die "mkfs.xfs"
+    truncate -s 512M "$LAB/xfs.img"
+    mkfs.xfs -q "$LAB/xfs.img" || lab_die "mkfs.xfs"
     mount -o loop "$LAB/xfs.img" "$LAB/xfs" || lab_die "mount"
     "$cli" repo init --repo "$LAB/repo/cli" --password-file "$LAB/etc/password" -q
     head -c ${BIG_MIB}M /dev/urandom >"$LAB/xfs/live"
