@@ -161,6 +161,7 @@ static struct err *forget_with(struct ctl *c, struct repo_access *a,
     o->host = ctl_value(c, "host");
     o->path = ctl_value(c, "path");
     o->now = (struct go_time){now.tv_sec, (uint32_t)now.tv_nsec};
+    o->allow_empty = ctl_has(c, "allow-remove-all");
     o->dry_run = ctl_has(c, "dry-run");
     o->lock = a->lock;
     o->cancel = &ctl_cancelled;
@@ -341,6 +342,7 @@ static const struct ctl_option forget_options[] = {
     {"tag", "TAG[,TAG]", "only snapshots with all these tags (repeatable: or these)", 0},
     {"group-by", "WHAT", "count within equal host, paths, tags (default host,paths)",
      'g'},
+    {"allow-remove-all", NULL, "even if nothing stays of some group", 0},
     {"dry-run", NULL, "show what would be removed", 'n'},
     {0},
 };
