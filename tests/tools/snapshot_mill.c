@@ -1,5 +1,5 @@
-/* snapshot_mill REPO PASSWORD-FILE: makes a repository unless there is one (with a key that
- * costs nothing to open), and in it a snapshot for each line of standard input:
+/* snapshot_mill REPO PASSWORD-FILE: makes a repository unless there is one (with a key
+ * that costs nothing to open), and in it a snapshot for each line of standard input:
  *
  *     TIME HOST PATH [TAG…]      e.g. 2024-02-29T12:00:00Z db1 /data daily set=a
  */
