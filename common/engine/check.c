@@ -5,97 +5,16 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/engine/check_own.h"
 #include "common/engine/compare.h"
 #include "common/engine/workq.h"
-#include "common/repo/idset.h"
-#include "common/repo/pack.h"
-
-enum { DEPTH_MAX = 10000, WORKERS_MAX = 16 };
 
 void check_result_fini(struct check_result *r)
 {
     problems_fini(&r->problems);
 }
 
-static bool is_cancelled(const atomic_bool *cancel)
-{
-    return cancel && atomic_load(cancel);
-}
-
-/* A walk over trees, each once. */
-struct walk {
-    struct repo *repo;
-    struct repo_io *io;
-    struct idset seen;
-    bool *packs_used;          /* one for each pack of the index, or NULL */
-    struct problems *problems; /* NULL: the first problem ends the walk */
-    const atomic_bool *cancel;
-};
-
-static struct err *note(struct walk *w, const char *what, struct err *e)
-{
-    if (!w->problems || !e)
-        return e;
-    problems_add(w->problems, what, e);
-    return NULL;
-}
-
-static struct err *use_blob(struct walk *w, enum blob_type type, const struct digest *id)
-{
-    const struct index *ix = repo_index(w->repo);
-    const struct blob_entry *entry = index_find(ix, type, id, NULL);
-    char hex[65];
-    digest_hex(id, hex);
-    if (!entry)
-        return err_new(ERR_NOT_FOUND, "%s blob %s is not in the index",
-                       type == BLOB_TREE ? "tree" : "data", hex);
-    if (w->packs_used)
-        w->packs_used[entry->pack] = true;
-    return NULL;
-}
-
-static struct err *walk_tree(struct walk *w, const struct digest *id, unsigned depth);
-
-static struct err *walk_node(struct walk *w, const struct node *nd, unsigned depth)
-{
-    if (nd->type == NODE_DIR)
-        return walk_tree(w, &nd->subtree, depth + 1);
-    for (size_t i = 0; i < nd->content_n; i++)
-        TRY_CTX(use_blob(w, BLOB_DATA, &nd->content[i]), "file '%s'", nd->name);
-    return NULL;
-}
-
-static struct err *walk_tree(struct walk *w, const struct digest *id, unsigned depth)
-{
-    AUTO_TREE struct tree t = {0};
-    char hex[65], what[80];
-    if (is_cancelled(w->cancel))
-        return err_new(ERR_CANCELLED, "cancelled");
-    if (!idset_add(&w->seen, id))
-        return NULL;
-    digest_hex(id, hex);
-    snprintf(what, sizeof what, "tree %s", hex);
-    if (depth > DEPTH_MAX)
-        return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
-    struct err *e = use_blob(w, BLOB_TREE, id);
-    if (!e)
-        e = repo_load_tree(w->io, id, &t);
-    TRY(note(w, what, e));
-    for (size_t i = 0; i < t.n; i++) {
-        e = walk_node(w, &t.nodes[i], depth);
-        if (e && e->kind == ERR_CANCELLED)
-            return e;
-        TRY(note(w, what, e));
-    }
-    return NULL;
-}
-
-static void walk_fini(struct walk *w)
-{
-    repo_io_free(w->io);
-    idset_fini(&w->seen);
-    free(w->packs_used);
-}
+/* ---- one snapshot ---- */
 
 static struct err *check_pack_size(uint64_t bytes, uint64_t want, const char *hex)
 {
@@ -105,29 +24,31 @@ static struct err *check_pack_size(uint64_t bytes, uint64_t want, const char *he
     return NULL;
 }
 
-static struct err *check_used_packs(struct repo *r, const bool *used)
+static struct err *check_used_packs(struct repo *r, const struct bitmap *used)
 {
     const struct index *ix = repo_index(r);
     char hex[65];
-    for (size_t i = 0; i < ix->packs_n; i++) {
+    for (size_t i = 0; i < index_packs(ix); i++) {
+        const struct digest *id = &index_pack(ix, i)->id;
         uint64_t bytes = 0;
-        if (!used[i])
+        if (!bitmap_has(used, i))
             continue;
-        digest_hex(&ix->packs[i].id, hex);
-        TRY_CTX(repo_stat_file(r, REPO_DATA, &ix->packs[i].id, &bytes), "pack %s", hex);
-        TRY(check_pack_size(bytes, index_pack_bytes(ix, &ix->packs[i]), hex));
+        digest_hex(id, hex);
+        TRY_CTX(repo_stat_file(r, REPO_DATA, id, &bytes), "pack %s", hex);
+        TRY(check_pack_size(bytes, index_pack_bytes(ix, i), hex));
     }
     return NULL;
 }
 
 struct err *check_tree(struct repo *r, const struct digest *tree)
 {
-    struct walk w = {.repo = r};
-    w.io = repo_io_new(r);
-    w.packs_used = mem_array(repo_index(r)->packs_n, sizeof *w.packs_used);
-    struct err *e = walk_tree(&w, tree, 0);
+    struct walk w;
+    walk_init(&w, r);
+    struct err *e = walk_add(&w, tree);
     if (!e)
-        e = check_used_packs(r, w.packs_used);
+        e = walk_run(&w);
+    if (!e)
+        e = check_used_packs(r, &w.packs);
     walk_fini(&w);
     return e;
 }
@@ -146,15 +67,16 @@ struct err *check_snapshot(struct repo *r, const struct digest *id,
     return NULL;
 }
 
-/* The full check. */
-struct check {
-    struct repo *repo;
-    const struct check_opts *opts;
-    struct check_result *out;
-    struct repo_io *ios[WORKERS_MAX];
-    atomic_uint_fast64_t done;
-    atomic_uint_fast64_t bytes;
-};
+/* ---- the whole repository ---- */
+
+static void add_problem(struct check *c, const char *kind, const struct digest *id,
+                        struct err *e)
+{
+    char hex[65], what[90];
+    digest_hex(id, hex);
+    snprintf(what, sizeof what, "%s %s", kind, hex);
+    problems_add(&c->out->problems, what, e);
+}
 
 static int by_id(const void *a, const void *b)
 {
@@ -168,110 +90,41 @@ static void check_files(struct check *c, struct repo_file *files, size_t n)
     const struct index *ix = repo_index(c->repo);
     if (n)
         qsort(files, n, sizeof *files, by_id);
-    for (size_t i = 0; i < ix->packs_n; i++) {
-        char hex[65], what[80];
-        struct repo_file key = {.id = ix->packs[i].id};
+    for (size_t i = 0; i < index_packs(ix); i++) {
+        char hex[65];
+        struct repo_file key = {.id = index_pack(ix, i)->id};
         const struct repo_file *f =
             n ? bsearch(&key, files, n, sizeof *files, by_id) : NULL;
         digest_hex(&key.id, hex);
-        snprintf(what, sizeof what, "pack %s", hex);
-        problems_add(
-            &c->out->problems, what,
-            f ? check_pack_size(f->bytes, index_pack_bytes(ix, &ix->packs[i]), hex)
-              : err_new(ERR_NOT_FOUND, "the pack is missing"));
+        struct err *e = f ? check_pack_size(f->bytes, index_pack_bytes(ix, i), hex)
+                          : err_new(ERR_NOT_FOUND, "the pack is missing");
+        if (!e)
+            continue;
+        add_problem(c, "pack", &key.id, e);
+        bitmap_add(&c->bad_packs, i);
+        check_mark_lost(c, c->ios[0], i);
     }
     for (size_t i = 0; i < n; i++)
-        c->out->orphans += !index_find_pack(ix, &files[i].id);
+        c->out->orphans += !index_find_pack(ix, &files[i].id, NULL);
 }
 
-static struct err *same_entries(const struct index *ix, const struct pack_entry *p,
-                                const struct blob_entry *list, size_t n)
+/* The key that opened the repository is right; the others, and what it says besides, are
+ * known by their names only. */
+static struct err *check_keys(struct check *c)
 {
-    bool same = n == p->count;
-    for (size_t i = 0; same && i < n; i++) {
-        const struct blob_entry *e = &ix->entries[p->first + i];
-        same = digest_equal(&e->id, &list[i].id) && e->offset == list[i].offset &&
-               e->length == list[i].length && e->plain == list[i].plain &&
-               e->type == list[i].type;
-    }
-    if (!same)
-        return err_new(ERR_CORRUPT, "its header and the index list different blobs");
-    return NULL;
-}
-
-static struct err *check_header(struct check *c, struct repo_io *io,
-                                const struct pack_entry *p, const struct buf *bytes)
-{
-    struct blob_entry *list = NULL;
+    struct repo_file *keys = NULL;
     size_t n = 0;
-    TRY(pack_read_header(repo_crypt(io), bytes->data, bytes->len, bytes->len, &list, &n));
-    struct err *e = same_entries(repo_index(c->repo), p, list, n);
-    free(list);
-    return e;
-}
-
-/* Notes every blob of the pack that cannot be read. */
-static void check_blobs(struct check *c, struct repo_io *io, const struct pack_entry *p,
-                        const struct buf *bytes, const char *what)
-{
-    AUTO_BUF struct buf plain = {0};
-    const struct index *ix = repo_index(c->repo);
-    for (size_t i = 0; i < p->count; i++) {
-        const struct blob_entry *entry = &ix->entries[p->first + i];
-        char hex[65];
-        struct err *e = NULL;
-        buf_clear(&plain);
-        if ((uint64_t)entry->offset + entry->length > bytes->len)
-            e = err_new(ERR_CORRUPT, "it lies behind the pack's end");
-        else
-            e = repo_decode_blob(io, entry, bytes->data + entry->offset, &plain);
-        digest_hex(&entry->id, hex);
-        if (e)
-            problems_add(&c->out->problems, what, err_wrap(e, "blob %s", hex));
+    TRY(repo_list(c->repo, REPO_KEY, &keys, &n));
+    for (size_t i = 0; i < n; i++) {
+        AUTO_BUF struct buf bytes = {0};
+        struct digest real;
+        struct err *e = repo_get_raw(c->repo, REPO_KEY, &keys[i].id, &bytes);
+        hash_bytes(buf_text(&bytes), bytes.len, &real);
+        if (!e && !digest_equal(&real, &keys[i].id))
+            e = err_new(ERR_CORRUPT, "its bytes do not match its name");
+        add_problem(c, "key", &keys[i].id, e);
     }
-}
-
-static void check_pack(void *ctx, unsigned worker, void *job)
-{
-    struct check *c = ctx;
-    const struct pack_entry *p = job;
-    AUTO_BUF struct buf bytes = {0};
-    char hex[65], what[80];
-    struct digest real;
-    if (is_cancelled(c->opts->cancel))
-        return;
-    digest_hex(&p->id, hex);
-    snprintf(what, sizeof what, "pack %s", hex);
-    struct err *e = repo_get_raw(c->repo, REPO_DATA, &p->id, &bytes);
-    if (e) {
-        problems_add(&c->out->problems, what, e);
-        return;
-    }
-    hash_bytes(buf_text(&bytes), bytes.len, &real);
-    if (!digest_equal(&real, &p->id))
-        problems_add(&c->out->problems, what,
-                     err_new(ERR_CORRUPT, "its bytes do not match its name"));
-    problems_add(&c->out->problems, what, check_header(c, c->ios[worker], p, &bytes));
-    check_blobs(c, c->ios[worker], p, &bytes, what);
-    atomic_fetch_add(&c->bytes, bytes.len);
-    uint64_t done = atomic_fetch_add(&c->done, 1) + 1;
-    if (c->opts->progress)
-        c->opts->progress(c->opts->progress_ctx, done, repo_index(c->repo)->packs_n);
-}
-
-static struct err *check_data(struct check *c)
-{
-    const struct index *ix = repo_index(c->repo);
-    unsigned workers = workq_workers();
-    AUTO(workq) struct workq *q = NULL;
-    for (unsigned i = 0; i < workers; i++)
-        c->ios[i] = repo_io_new(c->repo);
-    TRY(workq_new(workers, workers, check_pack, c, &q));
-    for (size_t i = 0; i < ix->packs_n && !is_cancelled(c->opts->cancel); i++)
-        workq_push(q, &ix->packs[i]);
-    workq_free(STEAL(q));
-    if (is_cancelled(c->opts->cancel))
-        return err_new(ERR_CANCELLED, "cancelled");
+    free(keys);
     return NULL;
 }
 
@@ -281,27 +134,61 @@ static void bad_index(void *ctx, struct err *e)
     problems_add(&out->problems, "index", e);
 }
 
-static struct err *check_snapshots(struct check *c, const struct repo_file *files,
-                                   size_t n)
+/* A snapshot that can be read, and its tree. */
+struct readable {
+    struct digest id;
+    struct digest tree;
+};
+
+static size_t read_snapshots(struct check *c, struct walk *w,
+                             const struct repo_file *files, size_t n,
+                             struct readable *out)
 {
-    struct walk w = {
-        .repo = c->repo, .problems = &c->out->problems, .cancel = c->opts->cancel};
-    struct err *e = NULL;
-    w.io = repo_io_new(c->repo);
-    for (size_t i = 0; i < n && !e; i++) {
+    size_t good = 0;
+    for (size_t i = 0; i < n; i++) {
         AUTO_SNAPSHOT struct snapshot s = {0};
-        char hex[65], what[90];
-        digest_hex(&files[i].id, hex);
-        snprintf(what, sizeof what, "snapshot %s", hex);
-        struct err *bad = repo_read_snapshot(w.io, &files[i].id, &s);
-        problems_add(&c->out->problems, what, bad);
-        if (bad)
-            continue;
-        c->out->snapshots++;
-        e = walk_tree(&w, &s.tree, 0);
+        struct err *e = repo_read_snapshot(c->ios[0], &files[i].id, &s);
+        if (!e) {
+            c->out->snapshots++;
+            out[good++] = (struct readable){files[i].id, s.tree};
+            e = walk_add(w, &s.tree);
+            w->lost |= e != NULL;
+        }
+        add_problem(c, "snapshot", &files[i].id, e);
     }
-    c->out->trees = w.seen.count;
+    return good;
+}
+
+static struct err *name_lost(struct check *c, const struct readable *list, size_t n)
+{
+    struct bitmap clean;
+    struct err *e = NULL;
+    bitmap_init(&clean, index_numbers(repo_index(c->repo)));
+    for (size_t i = 0; i < n && !e; i++)
+        e = check_name_lost(c, &list[i].id, &list[i].tree, &clean);
+    bitmap_fini(&clean);
+    return e;
+}
+
+static struct err *check_trees_and_data(struct check *c, const struct repo_file *files,
+                                        size_t n)
+{
+    struct walk w;
+    struct readable *list = mem_array(n, sizeof *list);
+    walk_init(&w, c->repo);
+    w.problems = &c->out->problems;
+    w.cancel = c->opts->cancel;
+    size_t good = read_snapshots(c, &w, files, n, list);
+    struct err *e = walk_run(&w);
+    c->out->trees = w.trees;
+    if (w.lost)
+        atomic_store(&c->any_lost, true);
     walk_fini(&w);
+    if (!e && c->opts->read_data)
+        e = check_packs(c);
+    if (!e && atomic_load(&c->any_lost))
+        e = name_lost(c, list, good);
+    free(list);
     return e;
 }
 
@@ -309,18 +196,19 @@ static struct err *check_all(struct check *c)
 {
     struct repo_file *snapshots = NULL, *packs = NULL;
     size_t snapshots_n = 0, packs_n = 0;
+    TRY(check_keys(c));
     TRY(repo_list(c->repo, REPO_SNAPSHOT, &snapshots, &snapshots_n));
     struct err *e = repo_load_index_all(c->repo, bad_index, c->out);
+    bitmap_init(&c->bad_packs, index_packs(repo_index(c->repo)));
+    bitmap_init(&c->lost, index_numbers(repo_index(c->repo)));
     if (!e)
         e = repo_list(c->repo, REPO_DATA, &packs, &packs_n);
     if (!e)
         check_files(c, packs, packs_n);
-    if (!e)
-        e = check_snapshots(c, snapshots, snapshots_n);
-    if (!e && c->opts->read_data)
-        e = check_data(c);
-    free(snapshots);
     free(packs);
+    if (!e)
+        e = check_trees_and_data(c, snapshots, snapshots_n);
+    free(snapshots);
     return e;
 }
 
@@ -328,13 +216,18 @@ struct err *check_run(struct repo *r, const struct check_opts *opts,
                       struct check_result *out)
 {
     struct check c = {.repo = r, .opts = opts, .out = out};
+    unsigned workers = workq_workers();
     *out = (struct check_result){0};
     problems_init(&out->problems);
+    for (unsigned i = 0; i < workers; i++)
+        c.ios[i] = repo_io_new(r);
     struct err *e = check_all(&c);
-    for (unsigned i = 0; i < WORKERS_MAX; i++)
+    for (unsigned i = 0; i < workers; i++)
         repo_io_free(c.ios[i]);
-    out->packs = repo_index(r)->packs_n;
-    out->blobs = repo_index(r)->entries_n;
+    bitmap_fini(&c.bad_packs);
+    bitmap_fini(&c.lost);
+    out->packs = index_packs(repo_index(r));
+    out->blobs = index_blobs(repo_index(r));
     out->bytes_read = atomic_load(&c.bytes);
     TRY(e);
     return problems_err(&out->problems, ERR_CORRUPT, "the repository is damaged");

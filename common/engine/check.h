@@ -1,4 +1,5 @@
-/* Whether a repository, or one snapshot of it, can be restored. */
+/* Whether a repository, or one snapshot of it, can be restored. Several threads read;
+ * memory is the index, a few bits for each blob and RUN_BYTES for each thread. */
 #ifndef COMMON_ENGINE_CHECK_H
 #define COMMON_ENGINE_CHECK_H
 
@@ -12,21 +13,30 @@
 #include "common/repo/repo.h"
 
 struct check_opts {
-    bool read_data; /* read every pack and check every blob */
-    /* Packs done of all; called from several threads, rarely. May be NULL. */
+    bool read_data; /* read packs and check every blob in them */
+    /* Which packs: part `part` (from 1) of `parts` by their ids; or a random `percent` of
+     * them; both 0: all. */
+    unsigned part;
+    unsigned parts;
+    double percent;
+    /* Packs done of all to be read; called from several threads, rarely. May be NULL. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *progress_ctx;
     const atomic_bool *cancel; /* may be NULL */
 };
 
 struct check_result {
-    struct problems problems; /* each is damage; the path names pack, tree or snapshot */
+    /* Each is damage; the path names a key, pack, tree or snapshot, or
+     * "snapshot ID: /path" of a file or directory that cannot be restored. */
+    struct problems problems;
     uint64_t snapshots;
     uint64_t trees;
     uint64_t packs;
     uint64_t blobs;
-    uint64_t orphans; /* packs in no index: harmless leftovers of killed backups */
+    uint64_t orphans;    /* packs in no index: harmless leftovers of killed backups */
+    uint64_t packs_read; /* with read_data */
     uint64_t bytes_read;
+    uint64_t lost_files; /* files and directories of all snapshots that are named */
 };
 void check_result_fini(struct check_result *r);
 

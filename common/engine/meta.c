@@ -13,12 +13,13 @@
 #include "common/base/mem.h"
 #include "common/engine/scan.h"
 
-/* Calls that take a path get the kernel's link to the descriptor: it leads to exactly
- * that entry, also when that is a symbolic link itself. */
-static void fd_path(int fd, char out[64])
-{
-    snprintf(out, 64, "/proc/self/fd/%d", fd);
-}
+/* An entry to change: by a descriptor, or (links, devices, fifos) by the kernel's link to
+ * one that was opened for its path only. That leads to exactly that entry, also when it
+ * is a symbolic link itself. */
+struct subject {
+    int fd;
+    const char *path; /* NULL: the descriptor serves */
+};
 
 static bool is_listed(const struct node *nd, const char *name)
 {
@@ -28,32 +29,47 @@ static bool is_listed(const struct node *nd, const char *name)
     return false;
 }
 
+static ssize_t list_attrs(const struct subject *s, char *out, size_t n)
+{
+    return s->path ? listxattr(s->path, out, n) : flistxattr(s->fd, out, n);
+}
+
+static int remove_attr(const struct subject *s, const char *name)
+{
+    return s->path ? removexattr(s->path, name) : fremovexattr(s->fd, name);
+}
+
+static int set_attr(const struct subject *s, const struct node_xattr *x)
+{
+    return s->path ? setxattr(s->path, x->name, x->value, x->n, 0)
+                   : fsetxattr(s->fd, x->name, x->value, x->n, 0);
+}
+
 /* Attributes a new entry got from its directory (default ACLs) and the original lacked.
  * Labels of security modules are the system's, not the snapshot's. */
-static struct err *drop_others(const char *path, const struct node *nd)
+static struct err *drop_others(const struct subject *s, const struct node *nd)
 {
     AUTO(str) char *names = NULL;
-    ssize_t n = listxattr(path, NULL, 0);
+    ssize_t n = list_attrs(s, NULL, 0);
     if (n <= 0)
         return NULL;
     names = mem_alloc(XATTR_LIST_MAX + 1);
-    n = listxattr(path, names, XATTR_LIST_MAX);
+    n = list_attrs(s, names, XATTR_LIST_MAX);
     if (n < 0)
         return err_os(errno, "list extended attributes");
     names[n] = '\0';
-    for (const char *s = names; s < names + n; s += strlen(s) + 1)
-        if (!is_listed(nd, s) && strncmp(s, "security.", 9) != 0 &&
-            removexattr(path, s) && errno != ENODATA)
-            return err_os(errno, "remove extended attribute '%s'", s);
+    for (const char *at = names; at < names + n; at += strlen(at) + 1)
+        if (!is_listed(nd, at) && strncmp(at, "security.", 9) != 0 &&
+            remove_attr(s, at) && errno != ENODATA)
+            return err_os(errno, "remove extended attribute '%s'", at);
     return NULL;
 }
 
-static struct err *apply_attrs(const char *path, const struct node *nd)
+static struct err *apply_attrs(const struct subject *s, const struct node *nd)
 {
-    TRY(drop_others(path, nd));
     for (size_t i = 0; i < nd->xattrs_n; i++) {
         const struct node_xattr *x = &nd->xattrs[i];
-        if (setxattr(path, x->name, x->value, x->n, 0) == 0)
+        if (set_attr(s, x) == 0)
             continue;
         bool privileged =
             strncmp(x->name, "user.", 5) != 0 && strncmp(x->name, "system.", 7) != 0;
@@ -65,28 +81,32 @@ static struct err *apply_attrs(const char *path, const struct node *nd)
 }
 
 /* The owner first: changing it clears setuid bits and capabilities. Times last. */
-static struct err *apply(int fd, const struct node *nd)
+static struct err *apply(const struct subject *s, const struct node *nd, bool fresh)
 {
-    char path[64];
-    fd_path(fd, path);
-    if (fchownat(fd, "", nd->uid, nd->gid, AT_EMPTY_PATH) &&
+    bool owned = fresh && nd->uid == geteuid() && nd->gid == getegid();
+    if (!owned && fchownat(s->fd, "", nd->uid, nd->gid, AT_EMPTY_PATH) &&
         !(errno == EPERM && geteuid() != 0))
         return err_os(errno, "change owner to %u:%u", nd->uid, nd->gid);
-    TRY(apply_attrs(path, nd));
-    if (nd->type != NODE_SYMLINK && chmod(path, node_permissions(nd->mode)))
+    if (!fresh)
+        TRY(drop_others(s, nd));
+    TRY(apply_attrs(s, nd));
+    mode_t mode = node_permissions(nd->mode);
+    if (nd->type != NODE_SYMLINK &&
+        (s->path ? chmod(s->path, mode) : fchmod(s->fd, mode)))
         return err_os(errno, "change mode");
     const struct timespec times[2] = {
         {nd->atime.sec, nd->atime.nsec},
         {nd->mtime.sec, nd->mtime.nsec},
     };
-    if (utimensat(AT_FDCWD, path, times, 0))
+    if (s->path ? utimensat(AT_FDCWD, s->path, times, 0) : futimens(s->fd, times))
         return err_os(errno, "set times");
     return NULL;
 }
 
-struct err *meta_apply(int fd, const struct node *nd)
+struct err *meta_apply(int fd, const struct node *nd, bool fresh)
 {
-    return apply(fd, nd);
+    const struct subject s = {fd, NULL};
+    return apply(&s, nd, fresh);
 }
 
 struct err *meta_apply_at(int dir_fd, const char *name, const struct node *nd)
@@ -95,10 +115,13 @@ struct err *meta_apply_at(int dir_fd, const char *name, const struct node *nd)
     if (fd < 0)
         return err_os(errno, "open");
     struct stat st;
+    char path[64];
     if (fstat(fd, &st))
         return err_os(errno, "look at");
     /* Somebody else put another thing in its place: its owner is not ours to change. */
     if (node_type_of(st.st_mode) != nd->type)
         return err_new(ERR_CONFLICT, "it was replaced while being restored");
-    return apply(fd, nd);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    const struct subject s = {fd, path};
+    return apply(&s, nd, false);
 }

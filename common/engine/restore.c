@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
-#include "common/engine/beneath.h"
 #include "common/engine/find.h"
 #include "common/engine/meta.h"
+#include "common/engine/pattern.h"
 #include "common/engine/restore_own.h"
 #include "common/engine/scan.h"
 
@@ -21,90 +21,70 @@ void restore_result_fini(struct restore_result *r)
     problems_fini(&r->problems);
 }
 
-/* The entry's path below the target. */
-static const char *out_path(const struct restore *r)
+bool restore_is_cancelled(const struct restore *r)
 {
-    const char *p = buf_text(&r->snap_path) + r->strip_n;
-    return *p == '/' ? p + 1 : p;
+    return r->opts->cancel && atomic_load(r->opts->cancel);
 }
 
-/* The path below or equal to `dir`? */
-static bool is_below(const char *path, const char *dir)
+void restore_problem(struct restore *r, const struct restore_dir *dir, const char *name,
+                     struct err *e)
 {
-    size_t n = strlen(dir);
-    while (n && dir[n - 1] == '/')
-        n--;
-    return strncmp(path, dir, n) == 0 && (path[n] == '/' || !path[n]);
+    AUTO_BUF struct buf path = {0};
+    if (!e)
+        return;
+    restore_dir_path(dir, name, &path);
+    problems_add(r->problems, path.len ? buf_text(&path) : "/", e);
 }
 
-enum selection { SKIP, ENTER, TAKE };
-
-/* TAKE: the entry is asked for; ENTER: only something below it. */
-static enum selection select_entry(struct restore *r)
+void restore_tell(struct restore *r, enum restore_action a, const struct restore_dir *dir,
+                  const char *name)
 {
-    const char *path = buf_text(&r->snap_path);
-    enum selection s = r->opts->includes_n ? SKIP : TAKE;
-    for (size_t i = 0; i < r->opts->includes_n; i++) {
-        if (is_below(path, r->opts->includes[i])) {
-            r->included[i] = true;
-            s = TAKE;
-        } else if (s == SKIP && is_below(r->opts->includes[i], path)) {
-            s = ENTER;
-        }
+    AUTO_BUF struct buf path = {0};
+    if (!r->opts->item)
+        return;
+    restore_dir_path(dir, name, &path);
+    pthread_mutex_lock(&r->item_mu);
+    r->opts->item(r->opts->item_ctx, a, buf_text(&path));
+    pthread_mutex_unlock(&r->item_mu);
+}
+
+enum restore_choice restore_choose(struct restore *r, bool taken)
+{
+    const struct restore_opts *o = r->opts;
+    const char *path = buf_text(&r->path);
+    enum restore_choice c = taken ? CHOICE_TAKE : CHOICE_SKIP;
+    for (size_t i = 0; i < o->excludes_n; i++)
+        if (pattern_match(o->excludes[i], path) == PATTERN_YES)
+            return CHOICE_SKIP;
+    for (size_t i = 0; i < o->includes_n; i++) {
+        enum pattern_match m = pattern_match(o->includes[i], path);
+        r->included[i] |= m == PATTERN_YES;
+        if (m == PATTERN_YES)
+            c = CHOICE_TAKE;
+        else if (m == PATTERN_BELOW && c == CHOICE_SKIP)
+            c = CHOICE_ENTER;
     }
-    return s;
+    return c;
 }
 
-static struct err *step(struct restore *r)
+void restore_report(struct restore *r)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     int64_t now = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-    if (r->opts->progress && now - r->reported_ms >= REPORT_MS) {
-        const struct restore_progress p = {atomic_load(&r->files), atomic_load(&r->bytes),
-                                           problems_total(r->problems)};
-        r->reported_ms = now;
-        r->opts->progress(r->opts->progress_ctx, &p);
-    }
-    if (r->opts->cancel && atomic_load(r->opts->cancel))
-        return err_new(ERR_CANCELLED, "cancelled");
-    return NULL;
+    if (!r->opts->progress || now - r->reported_ms < REPORT_MS)
+        return;
+    const struct restore_progress p = {atomic_load(&r->files), atomic_load(&r->bytes),
+                                       atomic_load(&r->kept), atomic_load(&r->kept_bytes),
+                                       problems_total(r->problems)};
+    r->reported_ms = now;
+    r->opts->progress(r->opts->progress_ctx, &p);
 }
 
-/* Metadata of a directory without its lists, for the end. */
-static void keep_dir(struct restore *r, const char *path, const struct node *nd)
-{
-    mem_reserve((void **)&r->later_dirs, &r->later_dirs_cap, r->later_dirs_n,
-                sizeof *r->later_dirs);
-    struct later_dir *d = &r->later_dirs[r->later_dirs_n++];
-    d->path = mem_strdup(path);
-    node_copy(&d->node, nd);
-}
+/* ---- one entry ---- */
 
-static void keep_link(struct restore *r, const struct link_source *source,
-                      const char *path)
-{
-    mem_reserve((void **)&r->later_links, &r->later_links_cap, r->later_links_n,
-                sizeof *r->later_links);
-    r->later_links[r->later_links_n++] = (struct later_link){source, mem_strdup(path)};
-}
-
-static struct err *make_dir(struct restore *r, int dir_fd, const struct node *nd)
-{
-    struct stat st;
-    if (mkdirat(dir_fd, nd->name, 0700) == 0) {
-        keep_dir(r, out_path(r), nd);
-        return NULL;
-    }
-    if (errno != EEXIST)
-        return err_os(errno, "make directory");
-    if (fstatat(dir_fd, nd->name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISDIR(st.st_mode))
-        return err_new(ERR_CONFLICT, "something else exists in place of the directory");
-    keep_dir(r, out_path(r), nd);
-    return NULL;
-}
-
-static struct err *make_special(int dir_fd, const struct node *nd)
+static struct err *make_special(struct restore *r, int dir_fd, const struct node *nd,
+                                bool meta_only)
 {
     static const mode_t kind[] = {
         [NODE_DEV] = S_IFBLK,
@@ -112,6 +92,10 @@ static struct err *make_special(int dir_fd, const struct node *nd)
         [NODE_FIFO] = S_IFIFO,
         [NODE_SOCKET] = S_IFSOCK,
     };
+    if (r->opts->dry_run)
+        return NULL;
+    if (meta_only)
+        return meta_apply_at(dir_fd, nd->name, nd);
     if (nd->type == NODE_SYMLINK) {
         if (symlinkat(nd->target ? nd->target : "", dir_fd, nd->name))
             return err_os(errno, "make symbolic link");
@@ -121,140 +105,254 @@ static struct err *make_special(int dir_fd, const struct node *nd)
     return meta_apply_at(dir_fd, nd->name, nd);
 }
 
-static struct err *add_other(struct restore *r, int dir_fd, const struct node *nd,
-                             struct restore_result *out)
+static void add_special(struct restore *r, struct restore_dir *d, int dir_fd,
+                        const struct node *nd, enum restore_verdict v,
+                        struct link_source *source)
 {
+    bool meta = v == VERDICT_META;
+    struct err *e = make_special(r, dir_fd, nd, meta);
+    if (!e) {
+        r->out->others++;
+        restore_tell(r, meta ? RESTORE_KEEP : RESTORE_CREATE, d, nd->name);
+    }
+    if (source)
+        atomic_store(&source->state, e ? LINK_FAILED : LINK_DONE);
+    restore_problem(r, d, nd->name, e);
+}
+
+static struct restore_window *window_with_room(struct restore *r)
+{
+    struct restore_window *w = &r->windows[r->filling];
+    if (!restore_window_is_full(w))
+        return w;
+    /* The other one first: the workers do not wait while the walk goes on. */
+    struct restore_window *other = &r->windows[!r->filling];
+    restore_window_start(w);
+    restore_window_finish(other);
+    restore_links_make(r);
+    r->filling = !r->filling;
+    return other;
+}
+
+static void add_file(struct restore *r, struct restore_dir *d, struct node *nd,
+                     enum restore_verdict v, const struct stat *st,
+                     struct link_source *source)
+{
+    struct restore_window *w = window_with_room(r);
+    struct restore_file *f = restore_window_add(w, restore_dir_hold(d), nd);
+    f->source = source;
+    f->existed = v == VERDICT_UPDATE || v == VERDICT_META;
+    f->same = v == VERDICT_META;
+    f->shared = f->existed && st->st_nlink > 1;
+    f->had_bytes = f->existed ? (uint64_t)st->st_size : 0;
+}
+
+static void keep_entry(struct restore *r, struct restore_dir *d, const struct node *nd,
+                       struct link_source *source)
+{
+    if (nd->type == NODE_FILE) {
+        atomic_fetch_add(&r->kept, 1);
+        atomic_fetch_add(&r->kept_bytes, nd->size);
+    }
+    if (source)
+        atomic_store(&source->state, LINK_DONE);
+    restore_tell(r, RESTORE_KEEP, d, nd->name);
+}
+
+/* Everything but directories. May take the node over. */
+static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
+                      struct node *nd)
+{
+    struct stat st = {0};
     bool fresh = true;
     struct link_source *source = NULL;
-    if (nd->links > 1)
-        source = link_table_get(&r->links, nd, out_path(r), &fresh);
+    enum restore_verdict v = VERDICT_CREATE;
+    struct err *e = NULL;
+    if (nd->links > 1 && nd->type != NODE_DIR)
+        source = restore_link_source(r, nd, d, &fresh);
     if (!fresh) {
-        keep_link(r, source, out_path(r));
-        return NULL;
+        restore_link_later(r, source, restore_dir_hold(d), nd->name);
+        return;
     }
-    if (nd->type == NODE_FILE) {
-        struct file_job *job = mem_zalloc(sizeof *job);
-        job->path = mem_strdup(out_path(r));
-        node_copy(&job->node, nd);
-        job->source = source;
-        workq_push(r->queue, job);
-        return NULL;
+    if (!d->fresh)
+        e = restore_judge(r, dir_fd, nd, &st, &v);
+    if (!e && v == VERDICT_REPLACE) {
+        if (!r->opts->dry_run)
+            e = restore_remove(r, dir_fd, nd->name);
+        v = VERDICT_CREATE;
     }
-    out->others++;
-    TRY(make_special(dir_fd, nd));
-    if (source)
-        atomic_store(&source->done, true);
-    return NULL;
+    if (e) {
+        if (source)
+            atomic_store(&source->state, LINK_FAILED);
+        restore_problem(r, d, nd->name, e);
+    } else if (v == VERDICT_KEEP) {
+        keep_entry(r, d, nd, source);
+    } else if (nd->type == NODE_FILE) {
+        add_file(r, d, nd, v, &st, source);
+    } else {
+        add_special(r, d, dir_fd, nd, v, source);
+    }
 }
 
-/* Makes everything of one tree but the content of its subdirectories; fills `enter` with
- * those to go into. */
-static struct err *make_entries(struct restore *r, const struct tree *t, bool *enter,
-                                struct restore_result *out)
+/* ---- the walk ---- */
+
+/* A directory being walked: its entries are dealt with, its subdirectories are not. */
+struct level {
+    struct restore_dir *dir; /* held */
+    struct node *subs;       /* owned */
+    bool *taken;             /* one for each of subs */
+    size_t subs_n;
+    size_t next;
+    size_t path_n; /* bytes of r->path before its own name */
+};
+
+struct walk {
+    struct level *levels;
+    size_t n;
+    size_t cap;
+};
+
+static void push_path(struct restore *r, const char *name)
 {
-    AUTO_FD int dir_fd = -1;
-    TRY(beneath_open_dir(r->root_fd, out_path(r), &dir_fd));
-    for (size_t i = 0; i < t->n; i++) {
-        const struct node *nd = &t->nodes[i];
-        size_t length = r->snap_path.len;
-        TRY(step(r));
-        buf_char(&r->snap_path, '/');
-        buf_str(&r->snap_path, nd->name);
-        enum selection s = select_entry(r);
-        struct err *e = NULL;
-        if (s != SKIP && nd->type == NODE_DIR) {
-            e = make_dir(r, dir_fd, nd);
-            enter[i] = e == NULL;
-            out->dirs += e == NULL;
-        } else if (s == TAKE) {
-            e = add_other(r, dir_fd, nd, out);
+    buf_char(&r->path, '/');
+    buf_str(&r->path, name);
+}
+
+static void cut_path(struct restore *r, size_t n)
+{
+    r->path.len = n;
+    if (r->path.data)
+        r->path.data[n] = '\0';
+}
+
+static void add_sub(struct level *l, size_t *cap, struct node *nd, bool taken)
+{
+    if (l->subs_n == *cap) {
+        *cap = *cap ? *cap * 2 : 8;
+        l->subs = mem_resize(l->subs, *cap, sizeof *l->subs);
+        l->taken = mem_resize(l->taken, *cap, sizeof *l->taken);
+    }
+    l->taken[l->subs_n] = taken;
+    l->subs[l->subs_n++] = *nd;
+    *nd = (struct node){0};
+}
+
+/* Deals with one entry of the directory at l; *dir_fd is opened when first needed. */
+static void visit_entry(struct restore *r, struct level *l, struct node *nd, bool taken,
+                        size_t *cap, int *dir_fd)
+{
+    size_t length = r->path.len;
+    push_path(r, nd->name);
+    enum restore_choice c = restore_choose(r, taken);
+    cut_path(r, length);
+    if (c == CHOICE_SKIP || (c == CHOICE_ENTER && nd->type != NODE_DIR))
+        return;
+    if (nd->type == NODE_DIR) {
+        add_sub(l, cap, nd, c == CHOICE_TAKE);
+        return;
+    }
+    if (!restore_dir_ensure(r, l->dir))
+        return;
+    if (*dir_fd < 0 && l->dir->there) {
+        struct err *e = restore_dir_open(r, l->dir, dir_fd);
+        if (e) {
+            restore_problem(r, l->dir, nd->name, e);
+            return;
         }
-        problems_add(r->problems, out_path(r), e);
-        r->snap_path.len = length;
-        r->snap_path.data[length] = '\0';
     }
-    return NULL;
+    add_entry(r, l->dir, *dir_fd, nd);
 }
 
-static struct err *restore_tree(struct restore *r, const struct digest *id,
-                                unsigned depth, struct restore_result *out);
-
-static struct err *enter_dirs(struct restore *r, const struct tree *t, const bool *enter,
-                              unsigned depth, struct restore_result *out)
-{
-    for (size_t i = 0; i < t->n; i++) {
-        size_t length = r->snap_path.len;
-        if (!enter[i])
-            continue;
-        buf_char(&r->snap_path, '/');
-        buf_str(&r->snap_path, t->nodes[i].name);
-        struct err *e = restore_tree(r, &t->nodes[i].subtree, depth + 1, out);
-        if (e && e->kind == ERR_CANCELLED)
-            return e;
-        problems_add(r->problems, out_path(r), e);
-        r->snap_path.len = length;
-        r->snap_path.data[length] = '\0';
-    }
-    return NULL;
-}
-
-static struct err *restore_tree(struct restore *r, const struct digest *id,
-                                unsigned depth, struct restore_result *out)
+/* Loads the list of a directory and deals with all but its subdirectories. */
+static struct err *enter(struct restore *r, struct walk *w, struct restore_dir *d,
+                         const struct digest *tree, bool taken, size_t path_n)
 {
     AUTO_TREE struct tree t = {0};
-    if (depth > RESTORE_DEPTH_MAX)
-        return err_new(ERR_LIMIT, "directories nest deeper than %d", RESTORE_DEPTH_MAX);
-    TRY(repo_load_tree(r->io, id, &t));
-    bool *enter = mem_array(t.n, sizeof *enter);
-    struct err *e = make_entries(r, &t, enter, out);
+    AUTO_FD int dir_fd = -1;
+    size_t cap = 0;
+    struct err *e = NULL;
+    if (w->n > RESTORE_DEPTH_MAX)
+        e = err_new(ERR_LIMIT, "directories nest deeper than %d", RESTORE_DEPTH_MAX);
     if (!e)
-        e = enter_dirs(r, &t, enter, depth, out);
-    free(enter);
+        e = repo_load_tree(r->io, tree, &t);
+    if (e) {
+        restore_problem(r, d, NULL, e);
+        restore_dir_drop(r, d);
+        cut_path(r, path_n);
+        return NULL;
+    }
+    restore_remove_others(r, d, &t, taken);
+    struct level l = {.dir = d, .path_n = path_n};
+    for (size_t i = 0; i < t.n && !restore_is_cancelled(r); i++) {
+        restore_report(r);
+        visit_entry(r, &l, &t.nodes[i], taken, &cap, &dir_fd);
+    }
+    mem_reserve((void **)&w->levels, &w->cap, w->n, sizeof *w->levels);
+    w->levels[w->n++] = l;
+    return restore_is_cancelled(r) ? err_new(ERR_CANCELLED, "cancelled") : NULL;
+}
+
+static void leave(struct restore *r, struct walk *w)
+{
+    struct level *l = &w->levels[--w->n];
+    for (size_t i = l->next; i < l->subs_n; i++)
+        node_fini(&l->subs[i]);
+    free(l->subs);
+    free(l->taken);
+    restore_dir_drop(r, l->dir);
+    cut_path(r, l->path_n);
+}
+
+/* Goes into the next subdirectory of the level on top. */
+static struct err *descend(struct restore *r, struct walk *w)
+{
+    struct level *l = &w->levels[w->n - 1];
+    size_t path_n = r->path.len;
+    bool taken = l->taken[l->next];
+    struct node *nd = &l->subs[l->next++];
+    struct digest tree = nd->subtree;
+    struct restore_dir *d = restore_dir_new(r, l->dir, nd->name);
+    push_path(r, nd->name);
+    d->node = *nd;
+    *nd = (struct node){0};
+    /* What is only passed through is made when something below it is. */
+    if (taken && !restore_dir_ensure(r, d)) {
+        restore_dir_drop(r, d);
+        cut_path(r, path_n);
+        return NULL;
+    }
+    return enter(r, w, d, &tree, taken, path_n);
+}
+
+static struct err *walk(struct restore *r, const struct node *top)
+{
+    struct walk w = {0};
+    r->path.len = r->strip_n;
+    bool taken = r->opts->includes_n == 0;
+    if (r->strip_n)
+        taken = restore_choose(r, taken) == CHOICE_TAKE;
+    struct err *e =
+        enter(r, &w, restore_dir_hold(r->root), &top->subtree, taken, r->path.len);
+    while (!e && w.n) {
+        struct level *l = &w.levels[w.n - 1];
+        if (l->next == l->subs_n)
+            leave(r, &w);
+        else
+            e = descend(r, &w);
+    }
+    while (w.n)
+        leave(r, &w);
+    free(w.levels);
     return e;
 }
 
-static struct err *make_link(struct restore *r, const struct later_link *l)
-{
-    AUTO_FD int from_fd = -1;
-    AUTO_FD int to_fd = -1;
-    const char *from = NULL, *to = NULL;
-    if (!atomic_load(&l->source->done))
-        return err_new(ERR_IO, "the file it is linked to, '%s', was not restored",
-                       l->source->path);
-    TRY(beneath_open_parent(r->root_fd, l->source->path, &from_fd, &from));
-    TRY(beneath_open_parent(r->root_fd, l->path, &to_fd, &to));
-    if (linkat(from_fd, from, to_fd, to, 0))
-        return err_os(errno, "link to '%s'", l->source->path);
-    return NULL;
-}
-
-static struct err *finish_dir(struct restore *r, const struct later_dir *d)
-{
-    AUTO_FD int fd = -1;
-    TRY(beneath_open_dir(r->root_fd, d->path, &fd));
-    return meta_apply(fd, &d->node);
-}
-
-/* Everything that must wait for the files: links, then directories from the leaves up. */
-static void finish(struct restore *r)
-{
-    for (size_t i = 0; i < r->later_links_n; i++) {
-        struct err *e = make_link(r, &r->later_links[i]);
-        if (!e)
-            atomic_fetch_add(&r->files, 1);
-        problems_add(r->problems, r->later_links[i].path, e);
-    }
-    for (size_t i = r->later_dirs_n; i > 0; i--) {
-        const struct later_dir *d = &r->later_dirs[i - 1];
-        problems_add(r->problems, *d->path ? d->path : "/", finish_dir(r, d));
-    }
-}
+/* ---- the whole ---- */
 
 /* mkdir -p. */
-static struct err *make_target(const char *path, int *out)
+static struct err *make_target(const struct restore_opts *o, int *out)
 {
-    AUTO(str) char *copy = mem_strdup(path);
-    for (char *p = copy + 1; *copy && *p; p++) {
+    AUTO(str) char *copy = mem_strdup(o->target);
+    for (char *p = copy + 1; *copy && *p && !o->dry_run; p++) {
         if (*p != '/')
             continue;
         *p = '\0';
@@ -262,11 +360,11 @@ static struct err *make_target(const char *path, int *out)
             return err_os(errno, "make directory '%s'", copy);
         *p = '/';
     }
-    if (mkdir(path, 0700) && errno != EEXIST)
-        return err_os(errno, "make directory '%s'", path);
-    *out = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*out < 0)
-        return err_os(errno, "open directory '%s'", path);
+    if (!o->dry_run && mkdir(o->target, 0700) && errno != EEXIST)
+        return err_os(errno, "make directory '%s'", o->target);
+    *out = open(o->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*out < 0 && !(o->dry_run && errno == ENOENT))
+        return err_os(errno, "open directory '%s'", o->target);
     return NULL;
 }
 
@@ -278,46 +376,76 @@ static void note_missing(struct restore *r)
                          err_new(ERR_NOT_FOUND, "it is not in the snapshot"));
 }
 
+/* Waits for both windows, the older one first. */
+static void finish_windows(struct restore *r)
+{
+    restore_window_start(&r->windows[r->filling]);
+    restore_window_finish(&r->windows[!r->filling]);
+    restore_window_finish(&r->windows[r->filling]);
+    restore_links_make(r);
+}
+
 /* Walks from `top`, the directory that target stands for. */
-static struct err *run_from(struct restore *r, const struct node *top,
-                            struct restore_result *out)
+static struct err *run_from(struct restore *r, struct node *top)
 {
     unsigned workers = r->opts->workers ? r->opts->workers : workq_workers();
     workers = workers < RESTORE_WORKERS_MAX ? workers : RESTORE_WORKERS_MAX;
     if (top->type != NODE_DIR)
         return err_new(ERR_INVALID, "'%s' is not a directory in the snapshot",
                        r->opts->strip);
-    TRY(make_target(r->opts->target, &r->root_fd));
-    if (top->name)
-        keep_dir(r, "", top);
+    TRY(make_target(r->opts, &r->root_fd));
+    r->root = restore_dir_new(r, NULL, "");
+    r->root->fresh = r->root_fd < 0;
     for (unsigned i = 0; i < workers; i++)
-        r->ios[i] = repo_io_new(r->repo);
-    TRY(workq_new(workers, 4 * workers, restore_file, r, &r->queue));
-    struct err *e = restore_tree(r, &top->subtree, 0, out);
+        r->workers[i] = restore_worker_new(r);
+    TRY(workq_new(workers, 4 * workers, restore_work, r, &r->queue));
+    restore_dir_ensure(r, r->root);
+    r->out->dirs = 0; /* the target is not the snapshot's */
+    struct digest tree = top->subtree;
+    if (top->name) {
+        r->root->node = *top;
+        *top = (struct node){.subtree = tree};
+    }
+    struct err *e = walk(r, top);
+    finish_windows(r);
     workq_free(STEAL(r->queue));
+    restore_dir_drop(r, STEAL(r->root));
     TRY(e);
-    if (r->opts->cancel && atomic_load(r->opts->cancel))
+    if (restore_is_cancelled(r))
         return err_new(ERR_CANCELLED, "cancelled");
-    finish(r);
     note_missing(r);
     return NULL;
 }
 
-static void restore_end(struct restore *r)
+static void begin(struct restore *r, const char *strip)
 {
+    r->root_fd = -1;
+    r->io = repo_io_new(r->repo);
+    r->included = mem_array(r->opts->includes_n, sizeof *r->included);
+    for (size_t i = 0; i < RESTORE_LOCKS; i++)
+        pthread_mutex_init(&r->locks[i], NULL);
+    pthread_mutex_init(&r->item_mu, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(r->windows); i++)
+        restore_window_init(r, &r->windows[i]);
+    buf_str(&r->path, strip);
+    while (r->path.len && r->path.data[r->path.len - 1] == '/')
+        r->path.data[--r->path.len] = '\0';
+    r->strip_n = r->path.len;
+}
+
+static void end(struct restore *r)
+{
+    restore_dir_drop(r, r->root);
     for (unsigned i = 0; i < RESTORE_WORKERS_MAX; i++)
-        repo_io_free(r->ios[i]);
+        restore_worker_free(r->workers[i]);
     repo_io_free(r->io);
-    for (size_t i = 0; i < r->later_links_n; i++)
-        free(r->later_links[i].path);
-    free(r->later_links);
-    for (size_t i = 0; i < r->later_dirs_n; i++) {
-        free(r->later_dirs[i].path);
-        node_fini(&r->later_dirs[i].node);
-    }
-    free(r->later_dirs);
-    link_table_fini(&r->links);
-    buf_fini(&r->snap_path);
+    restore_links_fini(r);
+    for (size_t i = 0; i < ARRAY_LEN(r->windows); i++)
+        restore_window_fini(&r->windows[i]);
+    for (size_t i = 0; i < RESTORE_LOCKS; i++)
+        pthread_mutex_destroy(&r->locks[i]);
+    pthread_mutex_destroy(&r->item_mu);
+    buf_fini(&r->path);
     free(r->included);
     if (r->root_fd >= 0)
         close(r->root_fd);
@@ -326,25 +454,22 @@ static void restore_end(struct restore *r)
 struct err *restore_run(struct repo *repo, const struct digest *tree,
                         const struct restore_opts *opts, struct restore_result *out)
 {
-    struct restore r = {.repo = repo, .opts = opts, .problems = &out->problems};
+    struct restore r = {
+        .repo = repo, .opts = opts, .problems = &out->problems, .out = out};
     struct node top = {0};
     const char *strip = opts->strip ? opts->strip : "/";
     *out = (struct restore_result){0};
     problems_init(&out->problems);
-    r.root_fd = -1;
-    r.io = repo_io_new(repo);
-    r.included = mem_array(opts->includes_n, sizeof *r.included);
-    buf_str(&r.snap_path, strip);
-    while (r.snap_path.len && r.snap_path.data[r.snap_path.len - 1] == '/')
-        r.snap_path.data[--r.snap_path.len] = '\0';
-    r.strip_n = r.snap_path.len;
+    begin(&r, strip);
     struct err *e = find_node(r.io, tree, strip, &top);
     if (!e)
-        e = run_from(&r, &top, out);
+        e = run_from(&r, &top);
     out->files = atomic_load(&r.files);
     out->bytes = atomic_load(&r.bytes);
+    out->kept = atomic_load(&r.kept);
+    out->kept_bytes = atomic_load(&r.kept_bytes);
     node_fini(&top);
-    restore_end(&r);
+    end(&r);
     TRY_CTX(e, "restore to '%s'", opts->target);
     return problems_err(&out->problems, ERR_IO, "the restore is incomplete");
 }

@@ -1,77 +1,280 @@
-/* Writing the content of restored files, and the table of their hard links. */
-#include "common/engine/restore_own.h"
-
+/* The workers of a restore: reading runs of packs, writing pieces of files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/base/mem.h"
-#include "common/engine/beneath.h"
 #include "common/engine/meta.h"
+#include "common/engine/restore_own.h"
 #include "common/engine/scan.h"
 
-enum { BLOCK = 4096 };
+enum { BLOCK = 4096, COMPARE_STEP = 256 << 10 };
 
-static size_t slot_of(const struct link_table *t, uint64_t inode, uint64_t device_id)
+struct open_dir {
+    uint64_t serial; /* 0: none */
+    int fd;
+};
+
+struct restore_worker {
+    struct restore *restore;
+    struct repo_io *io;
+    struct buf run;  /* stored bytes of a run */
+    struct buf blob; /* one blob's content */
+    struct open_dir dirs[RESTORE_OPEN_DIRS];
+    unsigned next_dir;
+};
+
+struct restore_worker *restore_worker_new(struct restore *r)
 {
-    uint64_t h =
-        (inode ^ device_id * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
-    size_t i = (h ^ h >> 31) & (t->cap - 1);
-    while (t->slots[i] &&
-           (t->slots[i]->inode != inode || t->slots[i]->device_id != device_id))
-        i = (i + 1) & (t->cap - 1);
-    return i;
+    struct restore_worker *w = mem_zalloc(sizeof *w);
+    w->restore = r;
+    w->io = repo_io_new(r->repo);
+    return w;
 }
 
-static void link_table_grow(struct link_table *t)
+void restore_worker_free(struct restore_worker *w)
 {
-    struct link_table bigger = {.cap = t->cap ? t->cap * 2 : 64, .count = t->count};
-    bigger.slots = mem_array(bigger.cap, sizeof(struct link_source *));
-    for (size_t i = 0; i < t->cap; i++)
-        if (t->slots[i])
-            bigger.slots[slot_of(&bigger, t->slots[i]->inode, t->slots[i]->device_id)] =
-                t->slots[i];
-    free(t->slots);
-    *t = bigger;
+    if (!w)
+        return;
+    for (size_t i = 0; i < RESTORE_OPEN_DIRS; i++)
+        if (w->dirs[i].serial)
+            close(w->dirs[i].fd);
+    repo_io_free(w->io);
+    buf_fini(&w->run);
+    buf_fini(&w->blob);
+    free(w);
 }
 
-struct link_source *link_table_get(struct link_table *t, const struct node *nd,
-                                   const char *path, bool *fresh)
+/* A descriptor of the directory, borrowed until the next call. */
+static struct err *dir_fd_of(struct restore_worker *w, const struct restore_dir *d,
+                             int *out)
 {
-    if (t->count * 4 >= t->cap * 3)
-        link_table_grow(t);
-    size_t i = slot_of(t, nd->inode, nd->device_id);
-    *fresh = !t->slots[i];
-    if (*fresh) {
-        struct link_source *s = mem_zalloc(sizeof *s);
-        s->inode = nd->inode;
-        s->device_id = nd->device_id;
-        s->path = mem_strdup(path);
-        t->slots[i] = s;
-        t->count++;
+    for (size_t i = 0; i < RESTORE_OPEN_DIRS; i++)
+        if (w->dirs[i].serial == d->serial) {
+            *out = w->dirs[i].fd;
+            return NULL;
+        }
+    int fd = -1;
+    TRY(restore_dir_open(w->restore, d, &fd));
+    struct open_dir *slot = &w->dirs[w->next_dir++ % RESTORE_OPEN_DIRS];
+    if (slot->serial)
+        close(slot->fd);
+    *slot = (struct open_dir){d->serial, fd};
+    *out = fd;
+    return NULL;
+}
+
+void restore_file_fail(struct restore *r, struct restore_file *f, struct err *e)
+{
+    if (!e)
+        return;
+    if (atomic_exchange(&f->failed, true)) {
+        err_free(e);
+        return;
     }
-    return t->slots[i];
+    if (f->source)
+        atomic_store(&f->source->state, LINK_FAILED);
+    restore_problem(r, f->dir, f->node.name, e);
 }
 
-void link_table_fini(struct link_table *t)
+/* ---- opening ---- */
+
+static struct err *create(struct restore_file *f, int dir_fd, int *out)
 {
-    for (size_t i = 0; i < t->cap; i++) {
-        if (!t->slots[i])
+    if (atomic_load(&f->replace) && unlinkat(dir_fd, f->node.name, 0) && errno != ENOENT)
+        return err_os(errno, "remove what exists");
+    int fd = openat(dir_fd, f->node.name,
+                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, RESTORE_MARK);
+    if (fd < 0)
+        return err_os(errno, "create");
+    f->created = true;
+    *out = fd;
+    return NULL;
+}
+
+/* Lets the owner write; root need not ask. */
+static struct err *allow_writing(int dir_fd, const char *name)
+{
+    char path[64];
+    AUTO_FD int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
+        return err_new(ERR_CONFLICT, "it was replaced while being restored");
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (chmod(path, 0600))
+        return err_os(errno, "change mode");
+    return NULL;
+}
+
+/* Opens a file that exists: before the restore, or made by it and closed meanwhile. Only
+ * that very file, and only if it has no name elsewhere. */
+static struct err *open_again(const struct restore_file *f, int dir_fd, int *out)
+{
+    enum { FLAGS = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC };
+    struct stat st;
+    AUTO_FD int fd = openat(dir_fd, f->node.name, FLAGS);
+    if (fd < 0 && errno == EACCES) {
+        TRY(allow_writing(dir_fd, f->node.name));
+        fd = openat(dir_fd, f->node.name, FLAGS);
+    }
+    if (fd < 0)
+        return err_os(errno, "open");
+    if (fstat(fd, &st))
+        return err_os(errno, "look at");
+    bool known = f->ino == 0 || (st.st_dev == f->dev && st.st_ino == f->ino);
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || !known)
+        return err_new(ERR_CONFLICT, "it was replaced while being restored");
+    *out = fd;
+    fd = -1;
+    return NULL;
+}
+
+static struct err *open_file(struct restore_worker *w, struct restore_file *f)
+{
+    struct stat st;
+    int dir_fd = -1, fd = -1;
+    TRY(dir_fd_of(w, f->dir, &dir_fd));
+    if (f->created || f->existed)
+        TRY(open_again(f, dir_fd, &fd));
+    else
+        TRY(create(f, dir_fd, &fd));
+    if (f->refs_n > 1 && !f->ino) {
+        if (fstat(fd, &st)) {
+            close(fd);
+            return err_os(errno, "look at");
+        }
+        f->dev = st.st_dev;
+        f->ino = st.st_ino;
+    }
+    f->fd = fd;
+    atomic_fetch_add(&w->restore->open_files, 1);
+    return NULL;
+}
+
+static pthread_mutex_t *lock_of(struct restore *r, const struct restore_file *f)
+{
+    return &r->locks[((uintptr_t)f / sizeof *f) % RESTORE_LOCKS];
+}
+
+static struct err *use_file(struct restore_worker *w, struct restore_file *f)
+{
+    pthread_mutex_t *mu = lock_of(w->restore, f);
+    struct err *e = NULL;
+    pthread_mutex_lock(mu);
+    if (f->fd < 0)
+        e = open_file(w, f);
+    f->users += e == NULL;
+    pthread_mutex_unlock(mu);
+    return e;
+}
+
+static struct err *close_file(struct restore *r, struct restore_file *f)
+{
+    int fd = f->fd;
+    f->fd = -1;
+    atomic_fetch_sub(&r->open_files, 1);
+    if (close(fd))
+        return err_os(errno, "close");
+    return NULL;
+}
+
+/* Keeps it open for its next piece, unless too many are. */
+static void unuse_file(struct restore *r, struct restore_file *f)
+{
+    pthread_mutex_t *mu = lock_of(r, f);
+    struct err *e = NULL;
+    pthread_mutex_lock(mu);
+    if (--f->users == 0 && atomic_load(&r->open_files) > RESTORE_OPEN_FILES &&
+        atomic_load(&f->left) > 1)
+        e = close_file(r, f);
+    pthread_mutex_unlock(mu);
+    restore_file_fail(r, f, e);
+}
+
+/* ---- finishing ---- */
+
+/* A new file with other content than the snapshot's is worse than none; one that existed
+ * was told of and stays. */
+static void give_up(struct restore_worker *w, struct restore_file *f)
+{
+    int dir_fd = -1;
+    if (f->fd >= 0)
+        err_free(close_file(w->restore, f));
+    if (!f->created)
+        return;
+    struct err *e = dir_fd_of(w, f->dir, &dir_fd);
+    if (!e)
+        unlinkat(dir_fd, f->node.name, 0);
+    err_free(e);
+}
+
+static struct err *set_size(struct restore_worker *w, struct restore_file *f)
+{
+    if (f->fd < 0)
+        TRY(open_file(w, f));
+    if ((f->hole_at_end || f->existed) && ftruncate(f->fd, (off_t)f->bytes))
+        return err_os(errno, "set size");
+    return NULL;
+}
+
+/* Everything is written: size, metadata. */
+static void finish_file(struct restore_worker *w, struct restore_file *f)
+{
+    struct restore *r = w->restore;
+    bool was_there = f->existed || atomic_load(&f->replace);
+    struct err *meta = NULL, *e = NULL;
+    if (!atomic_load(&f->failed)) {
+        e = set_size(w, f);
+        if (!e)
+            meta = meta_apply(f->fd, &f->node, f->created && !f->dir->inherits);
+        if (!e)
+            e = close_file(r, f);
+        restore_file_fail(r, f, e);
+    }
+    if (atomic_load(&f->failed)) {
+        err_free(meta);
+        give_up(w, f);
+        return;
+    }
+    atomic_fetch_add(&r->files, 1);
+    if (f->source)
+        atomic_store(&f->source->state, LINK_DONE);
+    restore_tell(r, was_there ? RESTORE_UPDATE : RESTORE_CREATE, f->dir, f->node.name);
+    /* Its content is right: it stays, whatever became of its metadata. */
+    restore_problem(r, f->dir, f->node.name, meta);
+}
+
+/* Content is there already. */
+static void keep_file(struct restore_worker *w, struct restore_file *f)
+{
+    struct restore *r = w->restore;
+    int dir_fd = -1;
+    struct err *e = dir_fd_of(w, f->dir, &dir_fd);
+    if (!e)
+        e = meta_apply_at(dir_fd, f->node.name, &f->node);
+    atomic_fetch_add(&r->kept, 1);
+    if (f->source)
+        atomic_store(&f->source->state, LINK_DONE);
+    restore_tell(r, RESTORE_KEEP, f->dir, f->node.name);
+    restore_problem(r, f->dir, f->node.name, e);
+}
+
+static void do_finish(struct restore_worker *w, const struct restore_job *job)
+{
+    for (uint32_t i = 0; i < job->n; i++) {
+        struct restore_file *f = &job->window->files[job->first + i];
+        if (atomic_load(&f->failed))
             continue;
-        free(t->slots[i]->path);
-        free(t->slots[i]);
+        if (f->existed && (f->same || f->had_bytes == f->bytes))
+            keep_file(w, f);
+        else
+            finish_file(w, f);
     }
-    free(t->slots);
-    *t = (struct link_table){0};
 }
 
-void file_job_free(struct file_job *job)
-{
-    free(job->path);
-    node_fini(&job->node);
-    free(job);
-}
+/* ---- writing ---- */
 
 static bool is_zero(const char *p, size_t n)
 {
@@ -93,8 +296,10 @@ static struct err *write_at(int fd, const char *data, size_t n, uint64_t offset)
     return NULL;
 }
 
-/* Writes runs of blocks that are not zero; what is skipped stays a hole. */
-static struct err *write_sparse(int fd, const char *data, size_t n, uint64_t offset)
+/* Writes runs of blocks that are not zero; what is skipped stays a hole. *hole: the last
+ * bytes were skipped. */
+static struct err *write_sparse(int fd, const char *data, size_t n, uint64_t offset,
+                                bool *hole)
 {
     size_t start = 0, at = 0;
     while (at < n) {
@@ -106,62 +311,140 @@ static struct err *write_sparse(int fd, const char *data, size_t n, uint64_t off
         }
         at += block;
     }
+    *hole = start == n;
     return write_at(fd, data + start, n - start, offset + start);
 }
 
-static struct err *write_content(struct restore *r, struct repo_io *io, int fd,
-                                 const struct node *nd)
+static struct err *write_piece(struct restore_worker *w, struct restore_file *f,
+                               const struct restore_ref *ref, const struct buf *data)
 {
-    AUTO_BUF struct buf blob = {0};
-    uint64_t offset = 0;
-    for (size_t i = 0; i < nd->content_n; i++) {
-        if (r->opts->cancel && atomic_load(r->opts->cancel))
-            return err_new(ERR_CANCELLED, "cancelled");
-        buf_clear(&blob);
-        TRY(repo_load_blob(io, BLOB_DATA, &nd->content[i], &blob));
-        TRY((r->opts->no_sparse ? write_at : write_sparse)(fd, buf_text(&blob), blob.len,
-                                                           offset));
-        offset += blob.len;
-        atomic_fetch_add(&r->bytes, blob.len);
-    }
-    if (ftruncate(fd, (off_t)offset))
-        return err_os(errno, "set size");
-    return NULL;
-}
-
-static struct err *write_file(struct restore *r, struct repo_io *io,
-                              const struct file_job *job)
-{
-    AUTO_FD int dir_fd = -1;
-    const char *base = NULL;
-    TRY(beneath_open_parent(r->root_fd, job->path, &dir_fd, &base));
-    int fd =
-        openat(dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_os(errno, "create");
-    struct err *e = write_content(r, io, fd, &job->node);
-    bool whole = e == NULL;
-    if (whole)
-        e = meta_apply(fd, &job->node);
-    if (close(fd) && !e) {
-        e = err_os(errno, "close");
-        whole = false;
-    }
-    /* A file with other content than the snapshot's is worse than none. */
-    if (!whole)
-        unlinkat(dir_fd, base, 0);
-    else if (job->source)
-        atomic_store(&job->source->done, true);
-    if (whole)
-        atomic_fetch_add(&r->files, 1);
+    struct restore *r = w->restore;
+    bool hole = false;
+    struct err *e;
+    TRY(use_file(w, f));
+    if (r->opts->no_sparse || f->existed)
+        e = write_at(f->fd, data->data, data->len, ref->at);
+    else
+        e = write_sparse(f->fd, data->data, data->len, ref->at, &hole);
+    if (hole && ref->at + data->len == f->bytes)
+        f->hole_at_end = true;
+    unuse_file(r, f);
+    atomic_fetch_add(&r->bytes, data->len);
     return e;
 }
 
-void restore_file(void *ctx, unsigned worker, void *job)
+/* One blob and all places in the window where it belongs. */
+static void do_blob(struct restore_worker *w, const struct restore_job *job,
+                    const struct restore_ref *refs, size_t n, const uint8_t *sealed)
+{
+    struct restore *r = w->restore;
+    struct restore_file *files = job->window->files;
+    const struct digest *id = &files[refs->file].node.content[refs->number];
+    const struct blob_entry entry = {.id = *id,
+                                     .pack = refs->pack,
+                                     .offset = refs->offset,
+                                     .length = refs->length,
+                                     .plain = refs->plain,
+                                     .type = BLOB_DATA};
+    buf_clear(&w->blob);
+    struct err *e = sealed ? repo_decode_blob(w->io, &entry, sealed, &w->blob) : NULL;
+    if (e || !sealed) {
+        /* There may be another copy; if not, this says what is wrong, and where. */
+        err_free(e);
+        buf_clear(&w->blob);
+        e = repo_load_blob(w->io, BLOB_DATA, id, &w->blob);
+    }
+    AUTO(str) char *text = e ? err_text(e) : NULL;
+    for (size_t i = 0; i < n; i++) {
+        struct restore_file *f = &files[refs[i].file];
+        if (e)
+            restore_file_fail(r, f, err_new(e->kind, "%s", text));
+        else if (!atomic_load(&f->failed))
+            restore_file_fail(r, f, write_piece(w, f, &refs[i], &w->blob));
+        if (atomic_fetch_sub(&f->left, 1) == 1)
+            finish_file(w, f);
+    }
+    err_free(e);
+}
+
+static void do_run(struct restore_worker *w, const struct restore_job *job)
+{
+    const struct restore_ref *refs = job->window->refs + job->first;
+    uint32_t base = refs->offset;
+    const struct restore_ref *last = &refs[job->n - 1];
+    size_t bytes = (size_t)last->offset + last->length - base;
+    buf_clear(&w->run);
+    uint8_t *run = buf_room(&w->run, bytes);
+    struct err *e = repo_read_pack(w->restore->repo, &job->pack, base, run, bytes);
+    for (size_t i = 0, next; i < job->n; i = next) {
+        for (next = i + 1; next < job->n && refs[next].offset == refs[i].offset;)
+            next++;
+        if (restore_is_cancelled(w->restore))
+            break;
+        do_blob(w, job, refs + i, next - i, e ? NULL : run + (refs[i].offset - base));
+    }
+    err_free(e);
+}
+
+/* ---- comparing ---- */
+
+/* Does the file hold the piece? */
+static bool has_piece(struct restore_worker *w, int fd, const struct digest *id,
+                      uint64_t at, uint64_t n)
+{
+    struct digest real;
+    struct hash *h = hash_new();
+    buf_clear(&w->run);
+    char *room = buf_room(&w->run, COMPARE_STEP);
+    while (n) {
+        ssize_t got = pread(fd, room, n < COMPARE_STEP ? n : COMPARE_STEP, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        hash_add(h, room, (size_t)got);
+        at += (uint64_t)got;
+        n -= (uint64_t)got;
+    }
+    hash_end(h, &real);
+    return n == 0 && digest_equal(&real, id);
+}
+
+/* Whatever cannot be read is simply written again. */
+static void do_compare(struct restore_worker *w, const struct restore_job *job)
+{
+    struct restore_ref *refs = job->window->refs + job->first;
+    const struct restore_file *f = &job->window->files[refs->file];
+    AUTO_FD int fd = -1;
+    int dir_fd = -1;
+    struct stat st;
+    struct err *e = dir_fd_of(w, f->dir, &dir_fd);
+    if (!e)
+        e = scan_open_file(dir_fd, f->node.name, &fd, &st);
+    for (uint32_t i = 0; i < job->n && !e && !restore_is_cancelled(w->restore); i++) {
+        const struct blob_entry b = {.plain = refs[i].plain, .length = refs[i].length};
+        refs[i].have = has_piece(w, fd, &f->node.content[refs[i].number], refs[i].at,
+                                 blob_entry_bytes(&b));
+    }
+    err_free(e);
+}
+
+void restore_work(void *ctx, unsigned worker, void *arg)
 {
     struct restore *r = ctx;
-    struct file_job *file = job;
-    struct err *e = write_file(r, r->ios[worker], file);
-    problems_add(r->problems, file->path, e);
-    file_job_free(file);
+    const struct restore_job *job = arg;
+    struct restore_window *win = job->window;
+    struct restore_worker *w = r->workers[worker];
+    if (!restore_is_cancelled(r)) {
+        if (job->kind == JOB_COMPARE)
+            do_compare(w, job);
+        else if (job->kind == JOB_RUN)
+            do_run(w, job);
+        else
+            do_finish(w, job);
+    }
+    pthread_mutex_lock(&win->mu);
+    if (--win->jobs_left == 0)
+        pthread_cond_signal(&win->idle);
+    pthread_mutex_unlock(&win->mu);
 }

@@ -1,15 +1,21 @@
 #include "common/repo/index.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/base/mem.h"
 #include "common/repo/crypt.h"
-#include "common/repo/jscan.h"
 #include "common/repo/pack.h"
+
+#define TREE_BIT (UINT32_C(1) << 31)
+/* Lengths do not exceed this in a record; a blob so large is refused when it is read. */
+static const uint32_t plain_max = INDEX_GAP - 1;
 
 void index_fini(struct index *ix)
 {
-    free(ix->entries);
+    if (ix->base.memory)
+        munmap(ix->base.memory, ix->base.memory_n);
+    free(ix->records);
     free(ix->packs);
     free(ix->slots);
     free(ix->pack_slots);
@@ -24,9 +30,19 @@ static uint64_t hash_of(const struct digest *id)
     return h;
 }
 
-static void link_entry(struct index *ix, size_t at)
+static bool is_gap(const struct index_record *r)
 {
-    size_t i = hash_of(&ix->entries[at].id) & (ix->slots_n - 1);
+    return r->plain == INDEX_GAP;
+}
+
+static enum blob_type type_of(const struct index_record *r)
+{
+    return r->plain & TREE_BIT ? BLOB_TREE : BLOB_DATA;
+}
+
+static void link_record(struct index *ix, size_t at)
+{
+    size_t i = hash_of(&ix->records[at].id) & (ix->slots_n - 1);
     while (ix->slots[i])
         i = (i + 1) & (ix->slots_n - 1);
     ix->slots[i] = (uint32_t)at + 1;
@@ -43,14 +59,15 @@ static void link_pack(struct index *ix, size_t at)
 /* Keeps both tables at most three quarters full. */
 static void grow_tables(struct index *ix)
 {
-    if (ix->entries_n * 4 >= ix->slots_n * 3) {
+    if (ix->records_n * 4 >= ix->slots_n * 3) {
         free(ix->slots);
         ix->slots_n = ix->slots_n ? ix->slots_n : 1024;
-        while (ix->entries_n * 4 >= ix->slots_n * 3)
+        while (ix->records_n * 4 >= ix->slots_n * 3)
             ix->slots_n *= 2;
         ix->slots = mem_array(ix->slots_n, sizeof *ix->slots);
-        for (size_t i = 0; i < ix->entries_n; i++)
-            link_entry(ix, i);
+        for (size_t i = 0; i < ix->records_n; i++)
+            if (!is_gap(&ix->records[i]))
+                link_record(ix, i);
     }
     if (ix->packs_n * 4 >= ix->pack_slots_n * 3) {
         free(ix->pack_slots);
@@ -61,26 +78,118 @@ static void grow_tables(struct index *ix)
     }
 }
 
+size_t index_packs(const struct index *ix)
+{
+    return ix->base.packs_n + ix->packs_n;
+}
+
+size_t index_blobs(const struct index *ix)
+{
+    return ix->base.blobs + ix->blobs;
+}
+
+const struct pack_entry *index_pack(const struct index *ix, size_t at)
+{
+    return at < ix->base.packs_n ? &ix->base.packs[at]
+                                 : &ix->packs[at - ix->base.packs_n];
+}
+
+/* Where the ids of order[n] stop being less than `id`. Ids are uniform, so the place is
+ * guessed from the first bytes and the bounds close in at once. */
+static size_t lower_bound(const char *items, size_t bytes, const uint32_t *order,
+                          size_t n, const struct digest *id)
+{
+    size_t low = 0, high = n;
+    uint64_t want = __builtin_bswap64(hash_of(id));
+    uint64_t from = 0, to = UINT64_MAX;
+    for (unsigned guesses = 0; low < high; guesses++) {
+        size_t mid = low + (high - low) / 2;
+        if (guesses < 4 && want >= from && to > from)
+            mid = low + (size_t)((unsigned __int128)(want - from) * (high - low - 1) /
+                                 (to - from));
+        struct digest at;
+        memcpy(&at, items + bytes * order[mid], sizeof at);
+        if (memcmp(at.b, id->b, sizeof at.b) < 0) {
+            low = mid + 1;
+            from = __builtin_bswap64(hash_of(&at));
+        } else {
+            high = mid;
+            to = __builtin_bswap64(hash_of(&at));
+        }
+    }
+    return low;
+}
+
+static bool find_base_pack(const struct index_base *b, const struct digest *id,
+                           size_t *at)
+{
+    size_t i = lower_bound((const char *)b->packs, sizeof *b->packs, b->pack_order,
+                           b->packs_n, id);
+    if (i == b->packs_n || !digest_equal(&b->packs[b->pack_order[i]].id, id))
+        return false;
+    *at = b->pack_order[i];
+    return true;
+}
+
+bool index_find_pack(const struct index *ix, const struct digest *id, size_t *at)
+{
+    size_t unused = 0;
+    at = at ? at : &unused;
+    if (find_base_pack(&ix->base, id, at))
+        return true;
+    if (!ix->pack_slots_n)
+        return false;
+    size_t i = hash_of(id) & (ix->pack_slots_n - 1);
+    for (; ix->pack_slots[i]; i = (i + 1) & (ix->pack_slots_n - 1)) {
+        *at = ix->base.packs_n + ix->pack_slots[i] - 1;
+        if (digest_equal(&ix->packs[ix->pack_slots[i] - 1].id, id))
+            return true;
+    }
+    return false;
+}
+
+struct index_cursor index_blobs_of(const struct index *ix, size_t pack)
+{
+    const struct pack_entry *p = index_pack(ix, pack);
+    if (!p->count) /* there may be no records at all */
+        return (struct index_cursor){.blob.pack = (uint32_t)pack};
+    const struct index_record *first =
+        pack < ix->base.packs_n ? ix->base.records + p->first : ix->records + p->first;
+    return (struct index_cursor){
+        .blob.pack = (uint32_t)pack, .next = first, .end = first + p->count};
+}
+
+static void fill_entry(struct blob_entry *e, const struct index_record *r,
+                       uint64_t offset)
+{
+    e->id = r->id;
+    e->offset = (uint32_t)offset;
+    e->length = r->length;
+    e->plain = r->plain & ~TREE_BIT;
+    e->type = (uint8_t)type_of(r);
+}
+
+bool index_next(struct index_cursor *c)
+{
+    while (c->next < c->end) {
+        const struct index_record *r = c->next++;
+        uint64_t at = c->offset;
+        c->offset += r->length;
+        if (is_gap(r))
+            continue;
+        fill_entry(&c->blob, r, at);
+        return true;
+    }
+    return false;
+}
+
 static int by_offset(const void *a, const void *b)
 {
     const struct blob_entry *x = a, *y = b;
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-const struct pack_entry *index_find_pack(const struct index *ix, const struct digest *id)
-{
-    if (!ix->pack_slots_n)
-        return NULL;
-    size_t i = hash_of(id) & (ix->pack_slots_n - 1);
-    for (; ix->pack_slots[i]; i = (i + 1) & (ix->pack_slots_n - 1)) {
-        const struct pack_entry *p = &ix->packs[ix->pack_slots[i] - 1];
-        if (digest_equal(&p->id, id))
-            return p;
-    }
-    return NULL;
-}
-
-/* The entries just appended must not overlap, or lengths would lie. */
+/* Blobs must not overlap, or lengths would lie. */
 static struct err *check_layout(const struct blob_entry *e, size_t n,
                                 const struct digest *pack)
 {
@@ -96,70 +205,179 @@ static struct err *check_layout(const struct blob_entry *e, size_t n,
     return NULL;
 }
 
-static struct err *same_pack(const struct index *ix, const struct pack_entry *known,
+static struct err *same_pack(const struct index *ix, size_t known,
                              const struct blob_entry *fresh, size_t n)
 {
-    bool same = known->count == n;
-    for (size_t i = 0; same && i < n; i++) {
-        const struct blob_entry *old = &ix->entries[known->first + i];
-        same = digest_equal(&old->id, &fresh[i].id) && old->offset == fresh[i].offset &&
-               old->length == fresh[i].length && old->type == fresh[i].type;
-    }
-    if (same)
+    struct index_cursor c = index_blobs_of(ix, known);
+    size_t i = 0;
+    bool same = true;
+    for (; same && index_next(&c); i++)
+        same = i < n && digest_equal(&c.blob.id, &fresh[i].id) &&
+               c.blob.offset == fresh[i].offset && c.blob.length == fresh[i].length &&
+               c.blob.type == fresh[i].type;
+    if (same && i == n)
         return NULL;
     char hex[65];
-    digest_hex(&known->id, hex);
+    digest_hex(&index_pack(ix, known)->id, hex);
     return err_new(ERR_CORRUPT, "index: pack %s is listed twice with different blobs",
                    hex);
+}
+
+static struct index_record *add_record(struct index *ix)
+{
+    mem_reserve((void **)&ix->records, &ix->records_cap, ix->records_n,
+                sizeof *ix->records);
+    grow_tables(ix);
+    return &ix->records[ix->records_n];
+}
+
+static void add_blob(struct index *ix, const struct blob_entry *e)
+{
+    uint32_t plain = e->plain < plain_max ? e->plain : plain_max;
+    *add_record(ix) = (struct index_record){
+        e->id, e->length, plain | (e->type == BLOB_TREE ? TREE_BIT : 0)};
+    link_record(ix, ix->records_n++);
+    ix->blobs++;
+}
+
+static void add_gap(struct index *ix, uint32_t bytes)
+{
+    *add_record(ix) = (struct index_record){.length = bytes, .plain = INDEX_GAP};
+    ix->records_n++;
+}
+
+/* Blobs are sorted and do not overlap. */
+static void add_fresh(struct index *ix, const struct digest *id,
+                      const struct blob_entry *blobs, size_t n)
+{
+    size_t first = ix->records_n;
+    uint64_t end = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (blobs[i].offset > end)
+            add_gap(ix, (uint32_t)(blobs[i].offset - end));
+        add_blob(ix, &blobs[i]);
+        end = (uint64_t)blobs[i].offset + blobs[i].length;
+    }
+    mem_reserve((void **)&ix->packs, &ix->packs_cap, ix->packs_n, sizeof *ix->packs);
+    grow_tables(ix);
+    ix->packs[ix->packs_n] =
+        (struct pack_entry){*id, (uint32_t)first, (uint32_t)(ix->records_n - first)};
+    link_pack(ix, ix->packs_n++);
 }
 
 struct err *index_add_pack(struct index *ix, const struct digest *id,
                            const struct blob_entry *blobs, size_t n)
 {
-    if (ix->entries_n + n >= UINT32_MAX - 1)
+    size_t known;
+    /* Each blob may bring a gap. */
+    if (ix->base.records_n + ix->records_n + 2 * n >= UINT32_MAX - 1)
         return err_new(ERR_LIMIT, "the repository has too many blobs");
-    mem_reserve((void **)&ix->entries, &ix->entries_cap, ix->entries_n + n,
-                sizeof *ix->entries);
-    struct blob_entry *fresh = ix->entries + ix->entries_n;
-    if (n) {
-        memcpy(fresh, blobs, n * sizeof *fresh);
-        qsort(fresh, n, sizeof *fresh, by_offset);
-    }
-    TRY(check_layout(fresh, n, id));
-    const struct pack_entry *known = index_find_pack(ix, id);
-    if (known)
-        return same_pack(ix, known, fresh, n);
-    for (size_t i = 0; i < n; i++)
-        fresh[i].pack = (uint32_t)ix->packs_n;
-    mem_reserve((void **)&ix->packs, &ix->packs_cap, ix->packs_n, sizeof *ix->packs);
-    ix->packs[ix->packs_n] =
-        (struct pack_entry){*id, (uint32_t)ix->entries_n, (uint32_t)n};
-    grow_tables(ix);
-    link_pack(ix, ix->packs_n++);
-    for (size_t i = 0; i < n; i++) {
-        grow_tables(ix);
-        link_entry(ix, ix->entries_n++);
-    }
+    AUTO(str) char *copy = n ? mem_dup(blobs, n * sizeof *blobs) : NULL;
+    struct blob_entry *sorted = (struct blob_entry *)copy;
+    if (n)
+        qsort(sorted, n, sizeof *sorted, by_offset);
+    TRY(check_layout(sorted, n, id));
+    if (index_find_pack(ix, id, &known))
+        return same_pack(ix, known, sorted, n);
+    add_fresh(ix, id, sorted, n);
     return NULL;
 }
 
-const struct blob_entry *index_find(const struct index *ix, enum blob_type type,
-                                    const struct digest *id,
-                                    const struct blob_entry *after)
+/* The pack that record `at` is part of: the last that begins at or before it. */
+static size_t pack_of(const struct pack_entry *packs, size_t n, size_t at)
+{
+    size_t low = 0, high = n;
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        if (packs[mid].first <= at)
+            low = mid;
+        else
+            high = mid;
+    }
+    /* Empty packs share their first with the next. */
+    return low;
+}
+
+static void entry_of(const struct index_record *records, const struct pack_entry *packs,
+                     size_t packs_n, size_t at, struct blob_entry *out)
+{
+    size_t pack = pack_of(packs, packs_n, at);
+    uint64_t offset = 0;
+    for (size_t i = packs[pack].first; i < at; i++)
+        offset += records[i].length;
+    fill_entry(out, &records[at], offset);
+    out->pack = (uint32_t)pack;
+}
+
+/* Position of a copy in the base; `*skip` counts down over those passed. */
+static bool find_in_base(const struct index_base *b, enum blob_type type,
+                         const struct digest *id, size_t *skip, size_t *at)
+{
+    size_t i =
+        lower_bound((const char *)b->records, sizeof *b->records, b->order, b->blobs, id);
+    for (; i < b->blobs; i++) {
+        const struct index_record *r = &b->records[b->order[i]];
+        if (!digest_equal(&r->id, id))
+            return false;
+        if (type_of(r) != type || (*skip)--)
+            continue;
+        *at = b->order[i];
+        return true;
+    }
+    return false;
+}
+
+static bool find_in_memory(const struct index *ix, enum blob_type type,
+                           const struct digest *id, size_t *skip, size_t *at)
 {
     if (!ix->slots_n)
-        return NULL;
+        return false;
     size_t i = hash_of(id) & (ix->slots_n - 1);
     for (; ix->slots[i]; i = (i + 1) & (ix->slots_n - 1)) {
-        const struct blob_entry *e = &ix->entries[ix->slots[i] - 1];
-        if (e->type != type || !digest_equal(&e->id, id))
+        const struct index_record *r = &ix->records[ix->slots[i] - 1];
+        if (!digest_equal(&r->id, id) || type_of(r) != type || (*skip)--)
             continue;
-        if (!after)
-            return e;
-        if (e == after)
-            after = NULL;
+        *at = ix->slots[i] - 1;
+        return true;
     }
-    return NULL;
+    return false;
+}
+
+bool index_find(const struct index *ix, enum blob_type type, const struct digest *id,
+                size_t skip, struct blob_entry *out)
+{
+    size_t at;
+    if (find_in_base(&ix->base, type, id, &skip, &at)) {
+        entry_of(ix->base.records, ix->base.packs, ix->base.packs_n, at, out);
+        return true;
+    }
+    if (!find_in_memory(ix, type, id, &skip, &at))
+        return false;
+    entry_of(ix->records, ix->packs, ix->packs_n, at, out);
+    out->pack += (uint32_t)ix->base.packs_n;
+    return true;
+}
+
+bool index_has(const struct index *ix, enum blob_type type, const struct digest *id)
+{
+    size_t at, skip = 0;
+    return find_in_base(&ix->base, type, id, &skip, &at) ||
+           find_in_memory(ix, type, id, &skip, &at);
+}
+
+size_t index_number(const struct index *ix, enum blob_type type, const struct digest *id)
+{
+    size_t at, skip = 0;
+    if (find_in_base(&ix->base, type, id, &skip, &at))
+        return at;
+    if (find_in_memory(ix, type, id, &skip, &at))
+        return ix->base.records_n + at;
+    return SIZE_MAX;
+}
+
+size_t index_numbers(const struct index *ix)
+{
+    return ix->base.records_n + ix->records_n;
 }
 
 uint64_t blob_entry_bytes(const struct blob_entry *e)
@@ -167,167 +385,12 @@ uint64_t blob_entry_bytes(const struct blob_entry *e)
     return e->plain ? e->plain : e->length - CRYPT_OVERHEAD;
 }
 
-uint64_t index_pack_bytes(const struct index *ix, const struct pack_entry *p)
+uint64_t index_pack_bytes(const struct index *ix, size_t at)
 {
     uint64_t bytes = CRYPT_OVERHEAD + PACK_TRAILER;
-    for (size_t i = 0; i < p->count; i++) {
-        const struct blob_entry *e = &ix->entries[p->first + i];
-        bytes += (uint64_t)e->length + (e->plain ? PACK_ENTRY_PACKED : PACK_ENTRY_PLAIN);
-    }
+    struct index_cursor c = index_blobs_of(ix, at);
+    while (index_next(&c))
+        bytes += (uint64_t)c.blob.length +
+                 (c.blob.plain ? PACK_ENTRY_PACKED : PACK_ENTRY_PLAIN);
     return bytes;
-}
-
-void index_write(const struct index *ix, size_t first, size_t count, struct buf *out)
-{
-    char hex[65];
-    buf_str(out, "{\"packs\":[");
-    for (size_t i = first; i < first + count; i++) {
-        const struct pack_entry *p = &ix->packs[i];
-        digest_hex(&p->id, hex);
-        buf_printf(out, "%s{\"id\":\"%s\",\"blobs\":[", i > first ? "," : "", hex);
-        for (size_t j = 0; j < p->count; j++) {
-            const struct blob_entry *e = &ix->entries[p->first + j];
-            digest_hex(&e->id, hex);
-            buf_printf(out,
-                       "%s{\"id\":\"%s\",\"type\":\"%s\",\"offset\":%u,\"length\":%u",
-                       j ? "," : "", hex, e->type == BLOB_TREE ? "tree" : "data",
-                       e->offset, e->length);
-            if (e->plain)
-                buf_printf(out, ",\"uncompressed_length\":%u", e->plain);
-            buf_char(out, '}');
-        }
-        buf_str(out, "]}");
-    }
-    buf_str(out, "]}\n");
-}
-
-/* Depths of {"packs":[{"id":…,"blobs":[{…}]}]}. */
-enum { IN_TOP = 1, IN_PACKS, IN_PACK, IN_BLOBS, IN_BLOB };
-enum field { F_OTHER, F_ID, F_BLOBS, F_TYPE, F_OFFSET, F_LENGTH, F_PLAIN };
-
-struct reader {
-    struct index *index;
-    bool in_packs;
-    enum field pack_field;
-    enum field field;
-    bool have_pack;
-    struct digest pack;
-    unsigned have; /* bits of the fields the blob has */
-    struct blob_entry blob;
-    struct blob_entry *blobs;
-    size_t n;
-    size_t cap;
-};
-
-static struct err *id_of(const struct jscan_event *ev, struct digest *out)
-{
-    char hex[65] = {0};
-    if (ev->what == JSCAN_STRING && ev->len == 64)
-        memcpy(hex, ev->text, 64);
-    if (!digest_parse(hex, out))
-        return err_new(ERR_CORRUPT, "index: an id is malformed");
-    return NULL;
-}
-
-static enum field field_of(const struct jscan_event *ev)
-{
-    return jscan_is(ev, "id")                    ? F_ID
-           : jscan_is(ev, "blobs")               ? F_BLOBS
-           : jscan_is(ev, "type")                ? F_TYPE
-           : jscan_is(ev, "offset")              ? F_OFFSET
-           : jscan_is(ev, "length")              ? F_LENGTH
-           : jscan_is(ev, "uncompressed_length") ? F_PLAIN
-                                                 : F_OTHER;
-}
-
-static struct err *u32_of(const struct jscan_event *ev, uint32_t *out)
-{
-    uint64_t v;
-    TRY_CTX(jscan_u64(ev, UINT32_MAX, &v), "index");
-    *out = (uint32_t)v;
-    return NULL;
-}
-
-static struct err *blob_event(struct reader *r, const struct jscan_event *ev)
-{
-    if (ev->what == JSCAN_KEY) {
-        r->field = field_of(ev);
-        return NULL;
-    }
-    r->have |= 1u << r->field;
-    switch (r->field) {
-    case F_ID:
-        return id_of(ev, &r->blob.id);
-    case F_TYPE:
-        if (!jscan_is(ev, "data") && !jscan_is(ev, "tree"))
-            return err_new(ERR_CORRUPT, "index: a blob has an unknown type");
-        r->blob.type = jscan_is(ev, "tree") ? BLOB_TREE : BLOB_DATA;
-        return NULL;
-    case F_OFFSET:
-        return u32_of(ev, &r->blob.offset);
-    case F_LENGTH:
-        return u32_of(ev, &r->blob.length);
-    case F_PLAIN:
-        return u32_of(ev, &r->blob.plain);
-    default:
-        return NULL;
-    }
-}
-
-static struct err *blob_done(struct reader *r)
-{
-    const unsigned needed = 1u << F_ID | 1u << F_TYPE | 1u << F_OFFSET | 1u << F_LENGTH;
-    if ((r->have & needed) != needed)
-        return err_new(ERR_CORRUPT, "index: a blob lacks a field");
-    mem_reserve((void **)&r->blobs, &r->cap, r->n, sizeof *r->blobs);
-    r->blobs[r->n++] = r->blob;
-    return NULL;
-}
-
-static struct err *pack_event(struct reader *r, const struct jscan_event *ev)
-{
-    if (ev->what == JSCAN_KEY) {
-        r->pack_field = field_of(ev);
-    } else if (r->pack_field == F_ID) {
-        r->have_pack = true;
-        return id_of(ev, &r->pack);
-    }
-    return NULL;
-}
-
-static struct err *on_event(void *ctx, const struct jscan_event *ev)
-{
-    struct reader *r = ctx;
-    if (ev->depth == IN_TOP && ev->what == JSCAN_KEY)
-        r->in_packs = jscan_is(ev, "packs");
-    if (!r->in_packs || ev->depth <= IN_TOP)
-        return NULL;
-    if (ev->depth == IN_PACKS && ev->what == JSCAN_MAP) {
-        r->n = 0;
-        r->have_pack = false;
-        r->pack_field = F_OTHER;
-    } else if (ev->depth == IN_PACKS && ev->what == JSCAN_MAP_END) {
-        if (!r->have_pack)
-            return err_new(ERR_CORRUPT, "index: a pack lacks its id");
-        return index_add_pack(r->index, &r->pack, r->blobs, r->n);
-    } else if (ev->depth == IN_PACK) {
-        return pack_event(r, ev);
-    } else if (r->pack_field == F_BLOBS && ev->depth == IN_BLOBS) {
-        if (ev->what == JSCAN_MAP_END)
-            return blob_done(r);
-        r->have = 0;
-        r->field = F_OTHER;
-        r->blob = (struct blob_entry){0};
-    } else if (r->pack_field == F_BLOBS && ev->depth == IN_BLOB) {
-        return blob_event(r, ev);
-    }
-    return NULL;
-}
-
-struct err *index_read(struct index *ix, const void *json, size_t n)
-{
-    struct reader r = {.index = ix};
-    struct err *e = jscan(json, n, on_event, &r);
-    free(r.blobs);
-    return e;
 }

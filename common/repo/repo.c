@@ -98,6 +98,25 @@ struct err *repo_init(struct store *store, const void *password, size_t password
     return e;
 }
 
+struct err *repo_parse_config(const void *json, size_t n, unsigned *version, char id[65])
+{
+    struct digest parsed;
+    json_t *o = json_loadb(json, n, 0, NULL);
+    json_int_t number = json_integer_value(json_object_get(o, "version"));
+    const char *text = json_string_value(json_object_get(o, "id"));
+    bool ok = text && digest_parse(text, &parsed);
+    if (ok)
+        memcpy(id, text, 65);
+    json_decref(o);
+    if (!ok)
+        return err_new(ERR_CORRUPT, "config: it is malformed");
+    if (number < 1 || number > FORMAT_NEWEST)
+        return err_new(ERR_INVALID, "repository format %lld is not supported",
+                       (long long)number);
+    *version = (unsigned)number;
+    return NULL;
+}
+
 static struct err *read_config(struct repo *r)
 {
     AUTO_BUF struct buf sealed = {0};
@@ -106,21 +125,7 @@ static struct err *read_config(struct repo *r)
     AUTO(crypt) struct crypt *c = crypt_new(&r->key);
     char *room = buf_room(&plain, sealed.len);
     TRY_CTX(crypt_open(c, (uint8_t *)sealed.data, sealed.len, room), "config");
-    json_t *o = json_loadb(room, sealed.len - CRYPT_OVERHEAD, 0, NULL);
-    json_int_t version = json_integer_value(json_object_get(o, "version"));
-    const char *id = json_string_value(json_object_get(o, "id"));
-    struct digest parsed;
-    bool ok = id && digest_parse(id, &parsed);
-    if (ok)
-        memcpy(r->id, id, sizeof r->id);
-    json_decref(o);
-    if (!ok)
-        return err_new(ERR_CORRUPT, "config: it is malformed");
-    if (version < 1 || version > FORMAT_NEWEST)
-        return err_new(ERR_INVALID, "repository format %d is not supported",
-                       (int)version);
-    r->version = (unsigned)version;
-    return NULL;
+    return repo_parse_config(room, sealed.len - CRYPT_OVERHEAD, &r->version, r->id);
 }
 
 static struct err *try_key(struct repo *r, const struct digest *id, const void *password,
@@ -173,6 +178,7 @@ struct err *repo_open(struct store *store, const void *password, size_t password
     uint64_t bytes;
     r->store = store;
     pthread_mutex_init(&r->mu, NULL);
+    pthread_cond_init(&r->put_back, NULL);
     TRY_CTX(store_stat(store, "config", &bytes), "'%s' is not a repository", store->url);
     TRY_CTX(find_key(r, password, password_n), "open repository '%s'", store->url);
     TRY_CTX(read_config(r), "open repository '%s'", store->url);
@@ -184,16 +190,22 @@ void repo_close(struct repo *r)
 {
     if (!r)
         return;
-    store_close(r->store);
-    crypt_wipe(&r->key, sizeof r->key);
-    pthread_mutex_destroy(&r->mu);
-    index_fini(&r->index);
     for (int t = 0; t < BLOB_TYPES; t++) {
         idset_fini(&r->claimed[t]);
         for (int i = 0; i < OPEN_PACKS; i++)
             pack_free(r->open[t][i]);
     }
+    store_close(r->store);
+    crypt_wipe(&r->key, sizeof r->key);
+    pthread_mutex_destroy(&r->mu);
+    pthread_cond_destroy(&r->put_back);
+    index_fini(&r->index);
     free(r);
+}
+
+void repo_set_effort(struct repo *r, enum zst_effort effort)
+{
+    r->effort = effort;
 }
 
 const char *repo_id(const struct repo *r)
@@ -217,6 +229,7 @@ struct repo_io *repo_io_new(struct repo *r)
     io->repo = r;
     io->crypt = crypt_new(&r->key);
     io->zst = zst_new();
+    zst_set_effort(io->zst, r->effort);
     return io;
 }
 

@@ -17,14 +17,16 @@
 #include "common/repo/index.h"
 #include "common/repo/snapshot.h"
 #include "common/repo/tree.h"
+#include "common/repo/zst.h"
 #include "common/store/store.h"
 
 enum repo_kind { REPO_KEY, REPO_DATA, REPO_INDEX, REPO_SNAPSHOT, REPO_LOCK };
 
 enum {
-    REPO_BLOB_MAX = 1 << 30, /* larger blobs are refused on read */
-    REPO_FILE_MAX = 1 << 30, /* larger index, snapshot or pack files too */
-    REPO_KEYS_MAX = 20,      /* as restic: each try costs a scrypt */
+    REPO_BLOB_MAX = 1 << 30,  /* larger trees are refused on read */
+    REPO_DATA_MAX = 64 << 20, /* larger pieces of files too: writers make 8 MiB */
+    REPO_FILE_MAX = 1 << 30,  /* larger index, snapshot or pack files too */
+    REPO_KEYS_MAX = 20,       /* as restic: each try costs a scrypt */
 };
 
 struct repo;
@@ -42,6 +44,8 @@ struct err *repo_open(struct store *store, const void *password, size_t password
 void repo_close(struct repo *r);
 DEFINE_AUTO(repo, struct repo *, repo_close);
 
+/* How hard data is compressed from now on. Needs: no repo_io exists that saves. */
+void repo_set_effort(struct repo *r, enum zst_effort effort);
 /* 64 hexadecimal digits; borrowed. */
 const char *repo_id(const struct repo *r);
 const char *repo_url(const struct repo *r);
@@ -82,6 +86,12 @@ struct err *repo_flush(struct repo_io *io) MUST_USE;
  * damaged (names pack and blob). */
 struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
                            const struct digest *id, struct buf *out) MUST_USE;
+/* Where a blob lies: its first copy. False: it is not indexed. */
+bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,
+                 struct blob_entry *entry, struct digest *pack);
+/* Reads stored bytes of a pack, checked by nothing. */
+struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
+                           void *out, size_t n) MUST_USE;
 /* Loads and reads a tree into an empty `out`. */
 struct err *repo_load_tree(struct repo_io *io, const struct digest *id,
                            struct tree *out) MUST_USE;

@@ -43,7 +43,7 @@ struct err *repo_load_index_all(struct repo *r, void (*bad)(void *ctx, struct er
             bad(ctx, STEAL(e));
     }
     free(files);
-    r->indexed_packs = r->index.packs_n;
+    r->indexed_packs = index_packs(&r->index);
     r->indexed_at_ms = now_ms();
     return e ? err_wrap(e, "load index") : NULL;
 }
@@ -61,12 +61,14 @@ const struct index *repo_index(const struct repo *r)
 bool repo_has_blob(struct repo *r, enum blob_type type, const struct digest *id,
                    uint64_t *bytes)
 {
+    struct blob_entry e;
     pthread_mutex_lock(&r->mu);
-    const struct blob_entry *e = index_find(&r->index, type, id, NULL);
-    if (e && bytes)
-        *bytes = blob_entry_bytes(e);
+    bool found =
+        bytes ? index_find(&r->index, type, id, 0, &e) : index_has(&r->index, type, id);
     pthread_mutex_unlock(&r->mu);
-    return e != NULL;
+    if (found && bytes)
+        *bytes = blob_entry_bytes(&e);
+    return found;
 }
 
 struct err *repo_write_index(struct repo_io *io)
@@ -77,7 +79,7 @@ struct err *repo_write_index(struct repo_io *io)
     struct digest id;
     pthread_mutex_lock(&r->mu);
     size_t first = r->indexed_packs;
-    size_t count = r->index.packs_n - first;
+    size_t count = index_packs(&r->index) - first;
     if (count)
         index_write(&r->index, first, count, &json);
     r->indexed_packs += count;

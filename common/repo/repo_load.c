@@ -1,20 +1,29 @@
 /* Loading blobs from the packs of a repository. */
 #include "common/repo/repo.h"
 
-#include <assert.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "common/base/mem.h"
 #include "common/repo/repo_own.h"
 
+/* The index says how large a blob is; it may be a lie that costs memory. */
+static struct err *check_size(const struct blob_entry *e)
+{
+    uint64_t limit = e->type == BLOB_TREE ? REPO_BLOB_MAX : REPO_DATA_MAX;
+    uint64_t bytes = e->plain > e->length ? e->plain : e->length;
+    if (bytes > limit || e->length < CRYPT_OVERHEAD)
+        return err_new(ERR_LIMIT, "a blob of %" PRIu64 " bytes is too large", bytes);
+    return NULL;
+}
+
 struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out)
 {
+    TRY(check_size(e));
     size_t text = e->length - CRYPT_OVERHEAD;
     size_t n = e->plain ? e->plain : text;
     struct digest real;
-    if (n > REPO_BLOB_MAX)
-        return err_new(ERR_LIMIT, "a blob of %zu bytes is too large", n);
     char *to = buf_room(out, n);
     if (e->plain) {
         buf_clear(&io->plain);
@@ -32,14 +41,21 @@ struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
     return NULL;
 }
 
-static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
-                             const struct digest *pack, struct buf *out)
+struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
+                           void *out, size_t n)
 {
     char name[STORE_NAME_MAX];
     repo_name(REPO_DATA, pack, name);
+    return store_get(r->store, name, offset, out, n);
+}
+
+static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
+                             const struct digest *pack, struct buf *out)
+{
+    TRY(check_size(e));
     buf_clear(&io->stored);
-    TRY(store_get(io->repo->store, name, e->offset, buf_room(&io->stored, e->length),
-                  e->length));
+    TRY(repo_read_pack(io->repo, pack, e->offset, buf_room(&io->stored, e->length),
+                       e->length));
     return repo_decode_blob(io, e, io->stored.data, out);
 }
 
@@ -48,17 +64,18 @@ static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
 static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
                       size_t skip, struct blob_entry *entry, struct digest *pack)
 {
-    const struct blob_entry *e = NULL;
     pthread_mutex_lock(&r->mu);
-    do {
-        e = index_find(&r->index, type, id, e);
-    } while (e && skip--);
-    if (e) {
-        *entry = *e;
-        *pack = r->index.packs[e->pack].id;
-    }
+    bool found = index_find(&r->index, type, id, skip, entry);
+    if (found)
+        *pack = index_pack(&r->index, entry->pack)->id;
     pthread_mutex_unlock(&r->mu);
-    return e != NULL;
+    return found;
+}
+
+bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,
+                 struct blob_entry *entry, struct digest *pack)
+{
+    return find_copy(r, type, id, 0, entry, pack);
 }
 
 /* Two nodes may have stored the same blob: a damaged copy is survived by the other. */

@@ -1,5 +1,5 @@
-/* `stillpoint repo …`: a repository without any daemon. Reading and checking; writing is
- * in cmd_repo_data.c. */
+/* `stillpoint repo …`: a repository without any daemon. Backup is
+ * in cmd_repo_data.c, check, restore and mount in cmd_read.c. */
 #include "coordinator/ctl/cmd_repo.h"
 
 #include <inttypes.h>
@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "common/base/mem.h"
-#include "common/engine/check.h"
 #include "common/engine/find.h"
 #include "common/repo/password.h"
 #include "coordinator/ctl/repo_access.h"
@@ -108,57 +107,6 @@ static int run_ls(struct ctl *c)
     return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
 }
 
-static void show_packs(void *ctx, uint64_t done, uint64_t total)
-{
-    ctl_status(ctx, "%" PRIu64 " of %" PRIu64 " packs read", done, total);
-}
-
-static void print_problems(const struct ctl *c, const struct problems *p)
-{
-    for (size_t i = 0; i < p->n; i++) {
-        if (c->json)
-            ctl_print_json(json_pack("{s:s, s:s+++}", "message_type", "error", "message",
-                                     p->items[i].path, ": ", p->items[i].text, ""));
-        else
-            fprintf(stderr, "%s: %s\n", p->items[i].path, p->items[i].text);
-    }
-}
-
-static int run_check(struct ctl *c)
-{
-    AUTO_ACCESS struct repo_access a;
-    struct check_result r;
-    const struct check_opts opts = {
-        .read_data = ctl_has(c, "read-data"),
-        .progress = show_packs,
-        .progress_ctx = c,
-        .cancel = &ctl_cancelled,
-    };
-    int rc = repo_access_open(c, false, true, &a);
-    if (rc)
-        return rc;
-    struct err *e = check_run(a.repo, &opts, &r);
-    ctl_status_end(c);
-    print_problems(c, &r.problems);
-    if (c->json)
-        ctl_print_json(json_pack(
-            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "message_type", "summary",
-            "num_errors", (json_int_t)problems_total(&r.problems), "snapshots",
-            (json_int_t)r.snapshots, "trees", (json_int_t)r.trees, "packs",
-            (json_int_t)r.packs, "blobs", (json_int_t)r.blobs, "orphan_packs",
-            (json_int_t)r.orphans, "bytes_read", (json_int_t)r.bytes_read));
-    if (r.orphans)
-        ctl_say(c, "%" PRIu64 " packs are in no index (left by interrupted backups)\n",
-                r.orphans);
-    if (!e)
-        ctl_say(c,
-                "no errors: %" PRIu64 " snapshots, %" PRIu64 " trees, %" PRIu64
-                " packs, %" PRIu64 " blobs\n",
-                r.snapshots, r.trees, r.packs, r.blobs);
-    check_result_fini(&r);
-    return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
-}
-
 static const struct ctl_option plain_options[] = {REPO_OPTIONS, {0}};
 static const struct ctl_option snapshots_options[] = {
     REPO_OPTIONS,
@@ -170,13 +118,6 @@ static const struct ctl_option ls_options[] = {
     {"recursive", NULL, "everything below, not only one level", 'R'},
     {0},
 };
-static const struct ctl_option check_options[] = {
-    REPO_OPTIONS,
-    NO_LOCK_OPTION,
-    {"read-data", NULL, "read every pack and check every byte", 0},
-    {0},
-};
-
 #define WHERE "--repo /srv/backup --password-file /etc/stillpoint/repo.pw"
 
 const struct ctl_command ctl_repo_commands[] = {
@@ -194,14 +135,5 @@ const struct ctl_command ctl_repo_commands[] = {
      "  stillpoint repo ls " WHERE " latest\n"
      "  stillpoint repo ls " WHERE " -R 1a2b3c4d /home/user\n",
      1, 2, run_ls},
-    {"repo", "check", "", "look for damage", check_options,
-     "  stillpoint repo check " WHERE "\n"
-     "  stillpoint repo check " WHERE " --read-data\n",
-     0, 0, run_check},
-    {"repo", "restore", "SNAPSHOT", "write a snapshot's files to a directory",
-     cmd_repo_restore_options,
-     "  stillpoint repo restore " WHERE " --target /tmp/back latest\n"
-     "  stillpoint repo restore " WHERE " --target /data --strip /data 1a2b3c4d\n",
-     1, 1, cmd_repo_restore},
     {0},
 };

@@ -1,4 +1,4 @@
-/* The two repo commands that move data, for the table in cmd_repo.c. */
+/* Tables of the repo commands, and one for the table in cmd_repo.c. */
 #ifndef COORDINATOR_CTL_CMD_REPO_H
 #define COORDINATOR_CTL_CMD_REPO_H
 
@@ -6,12 +6,11 @@
 
 extern const struct ctl_command ctl_repo_commands[];
 extern const struct ctl_command ctl_repo_retain_commands[];
+extern const struct ctl_command ctl_repo_read_commands[];
 extern const struct ctl_command ctl_repo_look_commands[];
 extern const struct ctl_command ctl_repo_care_commands[];
 
 extern const struct ctl_option cmd_repo_backup_options[];
 int cmd_repo_backup(struct ctl *c);
-extern const struct ctl_option cmd_repo_restore_options[];
-int cmd_repo_restore(struct ctl *c);
 
 #endif

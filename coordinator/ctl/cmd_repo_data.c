@@ -1,4 +1,4 @@
-/* `stillpoint repo backup` and `restore`. */
+/* `stillpoint repo backup`. */
 #include "coordinator/ctl/cmd_repo.h"
 
 #include <errno.h>
@@ -11,8 +11,8 @@
 
 #include "common/base/mem.h"
 #include "common/engine/backup.h"
-#include "common/engine/restore.h"
 #include "coordinator/ctl/repo_access.h"
+#include "coordinator/ctl/repo_print.h"
 
 const struct ctl_option cmd_repo_backup_options[] = {
     REPO_OPTIONS,
@@ -20,41 +20,10 @@ const struct ctl_option cmd_repo_backup_options[] = {
     {"host", "NAME", "host name of the snapshot (default: this host)", 'H'},
     {"tag", "TAG", "tag of the snapshot (repeatable)", 't'},
     {"exclude", "PATTERN", "leave out matching entries (repeatable)", 'e'},
+    {"compression", "EFFORT", "auto (default), off, fastest, better or max", 0},
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
     {0},
 };
-const struct ctl_option cmd_repo_restore_options[] = {
-    REPO_OPTIONS,
-    NO_LOCK_OPTION,
-    {"target", "DIR", "directory to write to; made when missing", 0},
-    {"strip", "PATH", "directory of the snapshot that becomes the target itself", 0},
-    {"include", "PATH", "only this path of the snapshot (repeatable)", 'i'},
-    {"no-sparse", NULL, "write runs of zeros instead of leaving holes", 0},
-    {0},
-};
-
-static void print_problem(const struct ctl *c, const struct problem *p)
-{
-    if (!c->json) {
-        fprintf(stderr, "%s: %s\n", p->path, p->text);
-        return;
-    }
-    AUTO_BUF struct buf path = {0};
-    go_quote(&path, p->path, strlen(p->path));
-    json_t *o = json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
-                          "message", p->text, "item", buf_text(&path));
-    if (o)
-        ctl_print_json(o);
-}
-
-static void print_problems(const struct ctl *c, const struct problems *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        print_problem(c, &p->items[i]);
-    if (p->total > p->n)
-        ctl_say(c, "… and %" PRIu64 " more\n", p->total - p->n);
-}
-
 static void show_backup(void *ctx, const struct backup_progress *p)
 {
     const struct ctl *c = ctx;
@@ -94,12 +63,28 @@ static void print_backup(const struct ctl *c, const struct backup_result *r)
     printf("snapshot %s\n", id);
 }
 
+static struct err *effort_of(const struct ctl *c, enum zst_effort *out)
+{
+    const char *named = ctl_value(c, "compression");
+    *out = ZST_AUTO;
+    if (!named)
+        return NULL;
+    for (int i = 0; i < ZST_EFFORTS; i++) {
+        *out = (enum zst_effort)i;
+        if (strcmp(named, zst_effort_names[i]) == 0)
+            return NULL;
+    }
+    return err_new(ERR_INVALID,
+                   "--compression '%s' is none of auto, off, fastest, better, max",
+                   named);
+}
+
 static int finish_backup(struct ctl *c, struct repo_access *a, struct backup_opts *opts)
 {
     struct backup_result r;
     struct err *e = backup_run(a->repo, opts, &r);
     ctl_status_end(c);
-    print_problems(c, &r.problems);
+    repo_print_problems(c, &r.problems);
     uint64_t problems = problems_total(&r.problems);
     if (!e)
         print_backup(c, &r);
@@ -130,6 +115,7 @@ int cmd_repo_backup(struct ctl *c)
     char host[256] = "";
     struct timespec now;
     const char **tags = NULL, **excludes = NULL;
+    enum zst_effort effort;
     const char *as = ctl_value(c, "as");
     const char *named = ctl_value(c, "host");
     AUTO(str) char *real = realpath(c->args[0], NULL);
@@ -138,9 +124,13 @@ int cmd_repo_backup(struct ctl *c)
     if (as && as[0] != '/')
         return ctl_fail(c, err_new(ERR_INVALID, "--as '%s' is not absolute", as),
                         CTL_USAGE);
+    struct err *e = effort_of(c, &effort);
+    if (e)
+        return ctl_fail(c, e, CTL_USAGE);
     int rc = repo_access_open(c, true, true, &a);
     if (rc)
         return rc;
+    repo_set_effort(a.repo, effort);
     gethostname(host, sizeof host - 1);
     clock_gettime(CLOCK_REALTIME, &now);
     struct backup_opts opts = {
@@ -159,64 +149,5 @@ int cmd_repo_backup(struct ctl *c)
     rc = run_backup(c, &a, &opts);
     free(tags);
     free(excludes);
-    return rc;
-}
-
-static void show_restore(void *ctx, const struct restore_progress *p)
-{
-    const struct ctl *c = ctx;
-    if (c->json && !c->quiet)
-        ctl_print_json(json_pack("{s:s, s:I, s:I}", "message_type", "status",
-                                 "files_restored", (json_int_t)p->files, "bytes_restored",
-                                 (json_int_t)p->bytes));
-    ctl_status(c, "%" PRIu64 " files, %.1f MiB written", p->files,
-               (double)p->bytes / 1048576);
-}
-
-static int run_restore(struct ctl *c, struct repo_access *a,
-                       const struct restore_opts *opts)
-{
-    AUTO_SNAPSHOT struct snapshot s = {0};
-    struct restore_result r;
-    struct err *e = repo_find_snapshot(a->io, c->args[0], &s);
-    if (e)
-        return ctl_fail(c, e, CTL_FAILED);
-    e = restore_run(a->repo, &s.tree, opts, &r);
-    ctl_status_end(c);
-    print_problems(c, &r.problems);
-    uint64_t problems = problems_total(&r.problems);
-    if (c->json)
-        ctl_print_json(json_pack("{s:s, s:I, s:I, s:I}", "message_type", "summary",
-                                 "files_restored", (json_int_t)r.files, "bytes_restored",
-                                 (json_int_t)r.bytes, "error_count",
-                                 (json_int_t)problems));
-    if (!e)
-        ctl_say(c, "%" PRIu64 " files, %" PRIu64 " directories, %.1f MiB restored\n",
-                r.files, r.dirs, (double)r.bytes / 1048576);
-    restore_result_fini(&r);
-    return e ? ctl_fail(c, e, problems ? CTL_PARTIAL : CTL_FAILED) : CTL_OK;
-}
-
-int cmd_repo_restore(struct ctl *c)
-{
-    AUTO_ACCESS struct repo_access a = {0};
-    const char **includes = NULL;
-    if (!ctl_has(c, "target"))
-        return ctl_missing(c, "target");
-    int rc = repo_access_open(c, true, true, &a);
-    if (rc)
-        return rc;
-    struct restore_opts opts = {
-        .target = ctl_value(c, "target"),
-        .strip = ctl_value(c, "strip"),
-        .no_sparse = ctl_has(c, "no-sparse"),
-        .progress = show_restore,
-        .progress_ctx = c,
-        .cancel = &ctl_cancelled,
-    };
-    opts.includes_n = ctl_values(c, "include", &includes);
-    opts.includes = includes;
-    rc = run_restore(c, &a, &opts);
-    free(includes);
     return rc;
 }

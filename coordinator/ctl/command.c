@@ -105,7 +105,8 @@ static void print_options(FILE *to, const struct ctl_option *o)
         char left[64], letter[8] = "    ";
         if (o->letter)
             snprintf(letter, sizeof letter, "-%c, ", o->letter);
-        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->arg ? " " : "",
+        bool spaced = o->arg && o->arg[0] != '[';
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, spaced ? " " : "",
                  o->arg ? o->arg : "");
         fprintf(to, "  %-32s %s\n", left, o->help);
     }
@@ -207,7 +208,7 @@ static int parse_option(struct ctl *c, int argc, char **argv, int *at)
         return CTL_USAGE;
     }
     const char *value = equals ? equals + 1 : "";
-    if (o->arg && !equals) {
+    if (o->arg && o->arg[0] != '[' && !equals) {
         if (*at + 1 >= argc) {
             fprintf(stderr, "stillpoint: option '--%s' needs %s\n", o->name, o->arg);
             return CTL_USAGE;

@@ -27,7 +27,7 @@ enum ctl_exit {
 /* One option of a command; an array ends with a NULL name. */
 struct ctl_option {
     const char *name; /* without "--" */
-    const char *arg;  /* name of its value for the help; NULL: a switch */
+    const char *arg;  /* name of its value; NULL: a switch; "[=N]": may be left out */
     const char *help;
     char letter; /* short form, 0: none */
 };

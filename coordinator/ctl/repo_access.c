@@ -1,5 +1,9 @@
 #include "coordinator/ctl/repo_access.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "common/repo/password.h"
 
 static int open_code(const struct err *e)

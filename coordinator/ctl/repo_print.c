@@ -42,19 +42,22 @@ void repo_snapshot_line(const struct snapshot *s, struct buf *out)
         buf_printf(out, "%s%s", i ? "," : "  ", s->tags.items[i]);
 }
 
+/* Names may hold any byte: what a terminal would obey is quoted. */
+static void print_problem(const struct ctl *c, const struct problem *p)
+{
+    AUTO(str) char *item = repo_printable(p->path);
+    AUTO(str) char *text = repo_printable(p->text);
+    if (c->json)
+        ctl_print_json(json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
+                                 "message", text, "item", item));
+    else
+        fprintf(stderr, "%s: %s\n", item, p->text);
+}
+
 void repo_print_problems(const struct ctl *c, const struct problems *p)
 {
-    for (size_t i = 0; i < p->n; i++) {
-        if (!c->json) {
-            fprintf(stderr, "%s: %s\n", p->items[i].path, p->items[i].text);
-            continue;
-        }
-        AUTO(str) char *item = repo_printable(p->items[i].path);
-        json_t *o = json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
-                              "message", p->items[i].text, "item", item);
-        if (o)
-            ctl_print_json(o);
-    }
+    for (size_t i = 0; i < p->n; i++)
+        print_problem(c, &p->items[i]);
     if (p->total > p->n)
         ctl_say(c, "… and %" PRIu64 " more\n", p->total - p->n);
 }

@@ -381,9 +381,11 @@ START_TEST(check_names_every_kind_of_damage)
     AUTO(repo) struct repo *r = temp_open(true);
     const struct index *ix = repo_index(r);
     struct digest data_pack = {0};
-    for (size_t i = 0; i < ix->entries_n; i++)
-        if (ix->entries[i].type == BLOB_DATA)
-            data_pack = ix->packs[ix->entries[i].pack].id;
+    for (size_t i = 0; i < index_packs(ix); i++) {
+        struct index_cursor c = index_blobs_of(ix, i);
+        if (index_next(&c) && c.blob.type == BLOB_DATA)
+            data_pack = index_pack(ix, i)->id;
+    }
     temp_flip(REPO_DATA, &data_pack);
     AUTO(repo) struct repo *second = temp_open(false);
     ck_ok(check_run(second, &quick, &checked)); /* does not read data */

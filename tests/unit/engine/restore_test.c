@@ -194,9 +194,9 @@ START_TEST(a_damaged_file_is_named_and_not_left_behind)
     add_text(io, add(&t, NODE_FILE, "bad"), noise);
     ck_ok(repo_save_tree(io, &t, &top, &saved));
     ck_ok(repo_flush(io));
-    const struct blob_entry *e =
-        index_find(repo_index(r), BLOB_DATA, &t.nodes[0].content[0], NULL);
-    temp_flip(REPO_DATA, &repo_index(r)->packs[e->pack].id);
+    struct blob_entry e;
+    ck_assert(index_find(repo_index(r), BLOB_DATA, &t.nodes[0].content[0], 0, &e));
+    temp_flip(REPO_DATA, &index_pack(repo_index(r), e.pack)->id);
     const struct restore_opts o = {.target = temp_path("out")};
     ck_err(restore_run(r, &top, &o, &res), ERR_CORRUPT);
     ck_assert_uint_eq(res.problems.n, 1);

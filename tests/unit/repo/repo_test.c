@@ -24,19 +24,31 @@ START_TEST(a_packs_header_tells_its_blobs)
     size_t n = 0;
     crypt_random(&key, sizeof key);
     AUTO(crypt) struct crypt *c = crypt_new(&key);
-    AUTO(pack) struct pack *p = pack_new();
+    struct pack *p = NULL;
+    struct digest pack_id, real;
+    struct store *opened = NULL;
+    AUTO_BUF struct buf file = {0};
+    ck_ok(store_open(temp_path("repo"), 0, &opened));
+    AUTO(store) struct store *store = opened;
+    ck_ok(pack_new(store, &p));
     digest_of(1, &a);
     digest_of(2, &b);
     memset(sealed_a, 'a', sizeof sealed_a);
     memset(sealed_b, 'b', sizeof sealed_b);
-    pack_add(p, BLOB_DATA, &a, sealed_a, sizeof sealed_a, 500);
-    pack_add(p, BLOB_DATA, &b, sealed_b, sizeof sealed_b, 0);
-    pack_finish(p, c);
+    ck_ok(pack_add(p, BLOB_DATA, &a, sealed_a, sizeof sealed_a, 500));
+    ck_ok(pack_add(p, BLOB_DATA, &b, sealed_b, sizeof sealed_b, 0));
+    ck_ok(pack_finish(p, c, &pack_id));
+    ck_ok(pack_commit(p, "data/pack"));
+    pack_free(p);
     /* 100 + 40 bytes of blobs, entries of 41 and 37, encryption 32, length 4. */
-    ck_assert_uint_eq(p->bytes.len, 100 + 40 + 41 + 37 + 32 + 4);
-    const uint8_t *end = (uint8_t *)p->bytes.data + p->bytes.len - 4;
+    const size_t bytes = 100 + 40 + 41 + 37 + 32 + 4;
+    ck_ok(store_get(store, "data/pack", 0, buf_room(&file, bytes), bytes));
+    file.len = bytes;
+    hash_bytes(file.data, file.len, &real);
+    ck_assert(digest_equal(&real, &pack_id));
+    const uint8_t *end = (uint8_t *)file.data + file.len - 4;
     ck_assert_mem_eq(end, "\x6e\0\0\0", 4);
-    ck_ok(pack_read_header(c, p->bytes.data, p->bytes.len, p->bytes.len, &list, &n));
+    ck_ok(pack_read_header(c, file.data, file.len, file.len, &list, &n));
     ck_assert_uint_eq(n, 2);
     ck_assert(digest_equal(&list[0].id, &a) && digest_equal(&list[1].id, &b));
     ck_assert_uint_eq(list[0].plain, 500);
@@ -44,12 +56,11 @@ START_TEST(a_packs_header_tells_its_blobs)
     ck_assert_uint_eq(list[1].length, 40);
     free(list);
     /* A byte more or less in front of the header does not fit the lengths. */
-    ck_err(pack_read_header(c, p->bytes.data, p->bytes.len, p->bytes.len + 1, &list, &n),
+    ck_err(pack_read_header(c, file.data, file.len, file.len + 1, &list, &n),
            ERR_CORRUPT);
-    p->bytes.data[p->bytes.len - 1] = 1;
-    ck_err(pack_read_header(c, p->bytes.data, p->bytes.len, p->bytes.len, &list, &n),
-           ERR_CORRUPT);
-    ck_err(pack_read_header(c, p->bytes.data, 20, 20, &list, &n), ERR_CORRUPT);
+    file.data[file.len - 1] = 1;
+    ck_err(pack_read_header(c, file.data, file.len, file.len, &list, &n), ERR_CORRUPT);
+    ck_err(pack_read_header(c, file.data, 20, 20, &list, &n), ERR_CORRUPT);
 }
 END_TEST
 
@@ -71,28 +82,32 @@ START_TEST(an_index_round_trips_and_finds_every_copy)
         ck_ok(index_add_pack(&ix, &pack, two, 2));
         ck_ok(index_add_pack(&ix, &pack, two, 2)); /* the same again is fine */
     }
-    index_write(&ix, 0, ix.packs_n, &json);
+    index_write(&ix, 0, index_packs(&ix), &json);
     ck_ok(index_read(&back, json.data, json.len));
-    ck_assert_uint_eq(back.packs_n, 3000);
-    ck_assert_uint_eq(back.entries_n, 6000);
+    ck_assert_uint_eq(index_packs(&back), 3000);
+    ck_assert_uint_eq(index_blobs(&back), 6000);
     for (int i = 0; i < 3000; i++) {
         struct digest id;
         digest_of(i, &id);
-        const struct blob_entry *e = index_find(&back, BLOB_DATA, &id, NULL);
-        ck_assert_ptr_nonnull(e);
-        ck_assert_uint_eq(e->length, 50);
-        ck_assert_ptr_null(index_find(&back, BLOB_DATA, &id, e));
-        ck_assert_ptr_null(index_find(&back, BLOB_TREE, &id, NULL));
+        struct blob_entry e;
+        size_t number = 0;
+        ck_assert(index_find(&back, BLOB_DATA, &id, 0, &e));
+        ck_assert_uint_eq(e.length, 50);
+        ck_assert_uint_eq(e.offset, 0);
+        ck_assert(index_has(&back, BLOB_DATA, &id));
+        ck_assert(!index_find(&back, BLOB_DATA, &id, 1, &e));
+        ck_assert(!index_find(&back, BLOB_TREE, &id, 0, &e));
+        ck_assert(!index_has(&back, BLOB_TREE, &id));
         digest_of(100000 + i, &id);
-        ck_assert_ptr_nonnull(index_find_pack(&back, &id));
+        ck_assert(index_find_pack(&back, &id, &number));
+        ck_assert_uint_eq(number, e.pack);
     }
     struct digest often;
-    int copies = 0;
-    digest_of(-7, &often);
-    for (const struct blob_entry *e = NULL;
-         (e = index_find(&back, BLOB_DATA, &often, e));)
+    struct blob_entry e;
+    size_t copies = 0;
+    for (digest_of(-7, &often); index_find(&back, BLOB_DATA, &often, copies, &e);)
         copies++;
-    ck_assert_int_eq(copies, 3000);
+    ck_assert_uint_eq(copies, 3000);
     index_fini(&ix);
     index_fini(&back);
 }
@@ -243,7 +258,8 @@ START_TEST(a_flipped_bit_is_named)
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     save_noise(io, 5, 300000, &id, true);
     ck_ok(repo_flush(io));
-    const struct pack_entry *p = &repo_index(r)->packs[repo_index(r)->packs_n - 1];
+    const struct index *ix = repo_index(r);
+    const struct pack_entry *p = index_pack(ix, index_packs(ix) - 1);
     digest_hex(&id, blob_hex);
     digest_hex(&p->id, pack_hex);
     temp_flip(REPO_DATA, &p->id);
@@ -273,9 +289,10 @@ START_TEST(a_second_copy_survives_damage_of_the_first)
     ck_ok(repo_flush(io_two));
     AUTO(repo) struct repo *r = temp_open(true);
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    const struct blob_entry *first = index_find(repo_index(r), BLOB_DATA, &id, NULL);
-    ck_assert_ptr_nonnull(index_find(repo_index(r), BLOB_DATA, &id, first));
-    temp_flip(REPO_DATA, &repo_index(r)->packs[first->pack].id);
+    struct blob_entry first, second;
+    ck_assert(index_find(repo_index(r), BLOB_DATA, &id, 0, &first));
+    ck_assert(index_find(repo_index(r), BLOB_DATA, &id, 1, &second));
+    temp_flip(REPO_DATA, &index_pack(repo_index(r), first.pack)->id);
     check_noise(io, 6, 200000, &id);
 }
 END_TEST
