@@ -226,6 +226,8 @@ static void print_reclaim_json(const struct reclaim_result *r, bool dry)
         {"freed_bytes", r->freed_bytes},
         {"waiting", r->waiting},
         {"pending_packs", r->pending_packs},
+        {"leftover_files", r->leftover_files},
+        {"leftover_bytes", r->leftover_bytes},
     };
     json_t *o = json_pack("{s:s, s:b}", "message_type", "summary", "dry_run", dry);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
