@@ -7,6 +7,7 @@
 #include "common/engine/copy.h"
 #include "common/engine/forget.h"
 #include "common/engine/reclaim.h"
+#include "common/engine/reindex.h"
 #include "tests/unit/engine/temp_repo.h"
 #include "tests/unit/store/fault_store.h"
 
@@ -38,16 +39,19 @@ static struct repo *open_at(const char *name, bool index)
 
 /* ---- the work ---- */
 
+/* Files of which each round changes a third, so that packs are used in part. */
 static void fill(unsigned round)
 {
-    enum { N = 400000 };
-    AUTO(str) char *data = mem_alloc(N);
+    enum { FILES = 24, N = 20000 };
+    char data[N];
     mkdir(temp_path("src"), 0700);
     mkdir(temp_path("src/d"), 0700);
-    temp_noise(round, data, N);
-    temp_write("src/changing", data, N);
-    temp_noise(7, data, N);
-    temp_write("src/d/steady", data, N);
+    for (unsigned i = 0; i < FILES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "src/%s%u", i % 2 ? "d/" : "", i);
+        temp_noise(i % 3 ? i : i + 1000 * round, data, N);
+        temp_write(name, data, N);
+    }
 }
 
 static void do_backup(void)
@@ -103,6 +107,19 @@ static void do_copy(void)
     repo_free_snapshots(list, n);
 }
 
+/* One index file for all packs. */
+static void do_reindex(void)
+{
+    struct reindex_result res;
+    struct reindex_opts o = {.read_all = true};
+    AUTO(repo) struct repo *r = open_at("repo", false);
+    AUTO(repo_lock) struct repo_lock *lock = NULL;
+    ck_ok(repo_lock(r, true, &lock));
+    o.lock = lock;
+    ck_ok(reindex_run(r, &o, &res));
+    reindex_result_fini(&res);
+}
+
 /* ---- killing it ---- */
 
 /* Runs the work in a process that dies at write n; true if it died there. */
@@ -145,67 +162,92 @@ static size_t count_files(const char *name, enum repo_kind kind)
     return n;
 }
 
-/* Kills the work at its first write, the repeated work at its second, and so on, until it
- * ends alive; `prepare` (may be NULL) makes something to do for each time. */
-static int sweep(const char *name, void (*prepare)(unsigned), void (*work)(void))
+static void run_shell(const char *fmt, const char *a, const char *b)
+{
+    AUTO(str) char *command = mem_printf(fmt, a, b);
+    ck_assert_int_eq(system(command), 0);
+}
+
+/* From the same state each time: dies at the first write, at the second, and so on until
+ * it ends alive. After each death the repository is clean, and the work done again is
+ * done, which leaves `snapshots`. */
+static int sweep(const char *name, size_t snapshots, void (*work)(void))
 {
     int n = 1;
+    run_shell("mv %s %s", temp_path(name), temp_path("start"));
     for (;; n++) {
-        if (prepare)
-            prepare((unsigned)n);
         ck_assert_int_lt(n, WRITES_MAX);
-        if (!dies_at(n, work))
-            break;
+        run_shell("cp -a %s %s", temp_path("start"), temp_path(name));
+        bool died = dies_at(n, work);
         count_clean(name);
+        if (!died)
+            break;
+        work();
+        ck_assert_uint_eq(count_clean(name), snapshots);
+        run_shell("rm -rf %s %s", temp_path(name), "");
     }
-    count_clean(name);
+    ck_assert_uint_eq(count_clean(name), snapshots);
     return n;
+}
+
+/* A second death at each place before the repetition ends. */
+static void sweep_on(const char *name, void (*work)(void))
+{
+    run_shell("rm -rf %s %s", temp_path(name), "");
+    run_shell("cp -a %s %s", temp_path("start"), temp_path(name));
+    for (int n = 1; dies_at(n, work); n++)
+        count_clean(name);
 }
 
 START_TEST(a_backup_killed_at_any_write)
 {
-    int n = sweep("repo", fill, do_backup);
-    ck_assert_int_gt(n, 3); /* packs, index, snapshot */
-    ck_assert_uint_eq(count_clean("repo"), 1);
+    fill(1);
+    do_backup();
+    fill(2);
+    ck_assert_int_gt(sweep("repo", 2, do_backup), 3); /* packs, index, snapshot */
+    sweep_on("repo", do_backup);
+    ck_assert_uint_eq(count_clean("repo"), 2);
 }
 END_TEST
 
-static void several_snapshots(unsigned round)
+static void several_snapshots(void)
 {
-    for (unsigned i = 0; i < 3; i++) {
-        fill(round * 10 + i);
+    for (unsigned i = 1; i <= 4; i++) {
+        fill(i);
         do_backup();
     }
 }
 
 START_TEST(a_forget_killed_at_any_write)
 {
-    int n = sweep("repo", several_snapshots, do_forget);
-    ck_assert_int_gt(n, 2);
-    ck_assert_uint_eq(count_clean("repo"), 1);
+    several_snapshots();
+    ck_assert_int_eq(sweep("repo", 1, do_forget), 4);
 }
 END_TEST
 
-/* Dead packs, half-used packs, orphans of a killed backup, and several index files. */
-static void garbage(unsigned round)
-{
-    several_snapshots(round);
-    do_forget();
-    fill(round * 10 + 9);
-    ck_assert(dies_at(2, do_backup));
-}
-
 START_TEST(a_reclaim_killed_at_any_write)
 {
-    int n = sweep("repo", garbage, do_reclaim);
-    ck_assert_int_gt(n, 6); /* copies, index, removals of index files and packs, index */
-    ck_assert_uint_eq(count_clean("repo"), 1);
-    /* What the killed ones began, the last one has ended. */
+    /* Dead packs, packs used in part, orphans of a killed backup, several index files. */
+    several_snapshots();
+    do_reindex(); /* now one file lists packs that stay and packs that go */
+    do_forget();
+    fill(9);
+    ck_assert(dies_at(3, do_backup));
+    /* Copies, index, removals of index files and packs, index again. */
+    ck_assert_int_gt(sweep("repo", 1, do_reclaim), 10);
     size_t packs = count_files("repo", REPO_DATA);
     do_reclaim();
     ck_assert_uint_eq(count_files("repo", REPO_DATA), packs);
+    sweep_on("repo", do_reclaim);
     do_backup();
     ck_assert_uint_eq(count_clean("repo"), 2);
+}
+END_TEST
+
+START_TEST(a_repair_killed_at_any_write)
+{
+    several_snapshots();
+    ck_assert_int_gt(sweep("repo", 4, do_reindex), 4);
 }
 END_TEST
 
@@ -215,10 +257,10 @@ START_TEST(a_copy_killed_at_any_write)
     ck_ok(store_open(temp_path("second"), STORE_CREATE, &store));
     ck_ok(repo_init(store, "pw", 2, &temp_cost));
     store_close(store);
-    several_snapshots(1);
-    int n = sweep("second", NULL, do_copy);
-    ck_assert_int_gt(n, 3);
-    ck_assert_uint_eq(count_clean("second"), 3);
+    several_snapshots();
+    ck_assert_int_gt(sweep("second", 4, do_copy), 8);
+    sweep_on("second", do_copy);
+    ck_assert_uint_eq(count_clean("second"), 4);
 }
 END_TEST
 
@@ -231,6 +273,7 @@ int main(void)
     tcase_add_test(tc, a_backup_killed_at_any_write);
     tcase_add_test(tc, a_forget_killed_at_any_write);
     tcase_add_test(tc, a_reclaim_killed_at_any_write);
+    tcase_add_test(tc, a_repair_killed_at_any_write);
     tcase_add_test(tc, a_copy_killed_at_any_write);
     return suite_main("killed at any write", tc);
 }
