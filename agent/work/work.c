@@ -51,7 +51,9 @@ static struct err *open_repo(const struct config_repository *r, struct repo **ou
     return repo_open(store, password.data, password.len, out);
 }
 
-static struct err *session_open(const struct work *w, struct session *s)
+/* `cached`: the index may come from what this node remembers. A verification asks the
+ * repository. */
+static struct err *session_open(const struct work *w, bool cached, struct session *s)
 {
     const struct config_repository *r = find_repository(w->conf, w->task->repository);
     if (!r)
@@ -62,6 +64,9 @@ static struct err *session_open(const struct work *w, struct session *s)
             w->task->repository);
     TRY_CTX(open_repo(r, &s->repo), "repository '%s'", r->name);
     TRY_CTX(repo_lock(s->repo, false, &s->lock), "repository '%s'", r->name);
+    AUTO(str) char *cache = mem_printf("%s/cache", w->conf->state_dir);
+    if (cached)
+        repo_set_cache(s->repo, cache);
     TRY_CTX(repo_load_index(s->repo), "repository '%s'", r->name);
     return NULL;
 }
@@ -190,6 +195,7 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
         .journaled_n = journaled_n,
         .journal = journal,
         .journal_ctx = w,
+        .resume = true,
         .progress = take_backup_progress,
         .progress_ctx = w,
         .cancel = &w->cancel,
@@ -216,7 +222,7 @@ static struct err *upload(struct work *w)
     struct session s = {0};
     struct tags tags;
     tags_make(w->task, "stillpoint", &tags);
-    struct err *e = session_open(w, &s);
+    struct err *e = session_open(w, true, &s);
     if (!e)
         e = upload_with(w, &s, dir, p, &tags);
     session_close(&s);
@@ -251,7 +257,7 @@ static struct err *verify_with(struct work *w, struct session *s)
 static struct err *verify(struct work *w)
 {
     struct session s = {0};
-    struct err *e = session_open(w, &s);
+    struct err *e = session_open(w, false, &s);
     if (!e)
         e = verify_with(w, &s);
     session_close(&s);
@@ -289,7 +295,7 @@ static struct err *seal(struct work *w)
     struct session s = {0};
     struct tags tags;
     tags_make(w->task, "stillpoint-set", &tags);
-    struct err *e = session_open(w, &s);
+    struct err *e = session_open(w, true, &s);
     if (!e)
         e = seal_with(w, &s, &tags);
     session_close(&s);
@@ -353,7 +359,7 @@ static struct err *restore(struct work *w)
     TRY(check_target(w));
     TRY(file_mkdirs(w->task->target, 0700));
     struct session s = {0};
-    struct err *e = session_open(w, &s);
+    struct err *e = session_open(w, true, &s);
     if (!e)
         e = restore_with(w, &s);
     session_close(&s);

@@ -254,6 +254,18 @@ static uint32_t device_of_part(const struct backup_opts *opts)
            d.b[3] | 1;
 }
 
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const struct problem *)a)->path, ((const struct problem *)b)->path);
+}
+
+/* Workers find them in any order. */
+static void sort_problems(struct problems *p)
+{
+    if (p->n)
+        qsort(p->items, p->n, sizeof *p->items, by_path);
+}
+
 static struct err *run_walk(struct backup *b, const struct strings *parts,
                             struct backup_result *out)
 {
@@ -261,6 +273,8 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
     AUTO_FD int fd = open(b->opts->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open directory '%s'", b->opts->source);
+    if (b->opts->base)
+        TRY(base_look(fd, &b->look));
     bool has_old = find_old_tree(b->scan_io, b->opts, &old);
     TRY(backup_walk(b, fd, has_old ? &old : NULL));
     if (b->fatal) {
@@ -269,6 +283,7 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
         return STEAL(b->fatal);
     }
     if (problems_total(b->problems)) {
+        sort_problems(b->problems);
         TRY(repo_flush(b->scan_io));
         return problems_err(b->problems, ERR_IO, "the backup is incomplete");
     }
@@ -277,6 +292,7 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
     b->summary.backup_end = wall_clock();
     out->summary = b->summary;
     out->others = b->others;
+    out->bytes_known = b->bytes_known;
     out->tree = b->tree;
     return NULL;
 }
@@ -320,6 +336,16 @@ static void backup_end(struct backup *b)
     pthread_mutex_destroy(&b->mu);
 }
 
+/* Only somebody with a lock may be writing packs that nobody lists yet, or removing them
+ * because nobody does: `reclaim` waits for us once we have ours. */
+static struct err *adopt(struct repo_io *io, const struct backup_opts *opts)
+{
+    uint64_t packs = 0;
+    bool alone = false;
+    TRY(repo_lock_is_alone(opts->lock, &alone));
+    return alone ? repo_adopt_packs(io, &packs) : NULL;
+}
+
 struct err *backup_run(struct repo *r, const struct backup_opts *opts,
                        struct backup_result *out)
 {
@@ -328,6 +354,8 @@ struct err *backup_run(struct repo *r, const struct backup_opts *opts,
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     AUTO_SNAPSHOT struct snapshot earlier = {0};
     bool done = false;
+    if (opts->resume && opts->lock)
+        TRY(adopt(io, opts));
     if (opts->journaled)
         TRY(try_journaled(r, io, opts, &earlier, out, &done));
     if (done)
@@ -340,6 +368,54 @@ struct err *backup_run(struct repo *r, const struct backup_opts *opts,
     if (opts->journaled && digest_equal(&earlier.tree, &out->tree))
         return store_journaled(r, opts, &earlier, out);
     return store_snapshot(io, opts, &out->tree, &out->summary, &out->snapshot);
+}
+
+/* Opens the base and reads its snapshot, which must be of the same part. */
+static struct err *open_base(struct repo *r, const struct backup_opts *opts,
+                             const char *file, struct base *base, struct snapshot *parent)
+{
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    TRY(base_open(file, repo_id(r), base));
+    struct err *e = repo_read_snapshot(io, &base->snapshot, parent);
+    if (!e && (strcmp(parent->hostname, opts->hostname) != 0 ||
+               !strings_has(&parent->paths, opts->path)))
+        e = err_new(ERR_CONFLICT, "'%s' tells of another part", file);
+    if (e)
+        base_close(base);
+    return e;
+}
+
+struct err *backup_run_on_base(struct repo *r, const struct backup_opts *opts,
+                               const char *file, struct backup_result *out,
+                               struct err **why)
+{
+    AUTO_SNAPSHOT struct snapshot parent = {0};
+    struct base base = {.dir_fd = -1};
+    struct backup_opts with = *opts;
+    struct base_look look;
+    AUTO_FD int fd = -1;
+    *out = (struct backup_result){0};
+    problems_init(&out->problems);
+    TRY(scan_open_dir(AT_FDCWD, opts->source, &fd));
+    TRY(base_look(fd, &look));
+    *why = open_base(r, opts, file, &base, &parent);
+    if (*why && (*why)->kind == ERR_NOT_FOUND)
+        err_free(STEAL(*why)); /* the first of its kind */
+    else if (!*why) {
+        with.base = &base;
+        with.parent = &parent;
+    }
+    struct err *e = backup_run(r, &with, out);
+    base_close(&base);
+    if (e)
+        return e;
+    struct err *forgotten =
+        base_remember(file, repo_id(r), opts->source, &look, &out->snapshot);
+    if (forgotten && *why)
+        err_free(STEAL(*why));
+    if (forgotten)
+        *why = forgotten;
+    return NULL;
 }
 
 static bool is_parent(const struct snapshot *s, const struct backup_opts *opts,

@@ -10,6 +10,8 @@
 
 #include "common/base/attr.h"
 #include "common/base/err.h"
+#include "common/engine/base.h"
+#include "common/engine/manifest.h"
 #include "common/engine/problems.h"
 #include "common/repo/lock.h"
 #include "common/repo/repo.h"
@@ -36,9 +38,17 @@ struct backup_opts {
     /* Snapshot whose content lists are reused for files of unchanged size, mtime, ctime
      * and inode; NULL reads everything. */
     const struct snapshot *parent;
+    /* The capture that `parent` was made of: what lies on the same blocks there is
+     * neither read nor hashed. May be NULL. */
+    const struct base *base;
+    /* Inode numbers and times of the source, when it is a copy; may be NULL. */
+    const struct manifest *manifest;
     /* Lock held by the caller, checked now and then; NULL: none. */
     struct repo_lock *lock;
-    unsigned workers; /* 0: as many as processors */
+    /* An earlier attempt may have been killed: packs that it left unlisted are taken into
+     * the index first. Needs the lock, and is skipped while anybody else has one. */
+    bool resume;
+    unsigned workers; /* 0: one more than processors */
     /* Bytes that `journal` got in an earlier attempt, or NULL. If all they refer to is
      * stored, or comes out the same again, they are stored as they are instead of a
      * second snapshot. */
@@ -60,6 +70,9 @@ struct backup_result {
     struct digest tree; /* root tree */
     struct snapshot_summary summary;
     uint64_t others; /* symlinks, devices, fifos */
+    /* Of the bytes processed, those in changed files that were not read, since they lie
+     * on the same blocks as in the base. */
+    uint64_t bytes_known;
     /* Every file that could not be read. */
     struct problems problems;
 };
@@ -70,6 +83,14 @@ void backup_result_fini(struct backup_result *r);
  * no snapshot is made. CANCELLED, NO_SPACE, UNAVAILABLE… come from below. */
 struct err *backup_run(struct repo *r, const struct backup_opts *opts,
                        struct backup_result *out) MUST_USE;
+
+/* The same, beginning from the base that `file` tells of, whose snapshot becomes the
+ * parent, and remembering this capture there as the next one's base. *why is for
+ * err_free: why nothing could be known by extents, or the next backup will know nothing;
+ * NULL if all went well. */
+struct err *backup_run_on_base(struct repo *r, const struct backup_opts *opts,
+                               const char *file, struct backup_result *out,
+                               struct err **why) MUST_USE;
 
 /* The newest snapshot of opts' host and path, not newer than opts->time, that has all of
  * `tags` (say "partition=a"; the tags of opts do not count); *found is false if there is

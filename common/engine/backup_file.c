@@ -9,27 +9,34 @@
 /* So many bytes are read in one turn when pieces are smaller. */
 enum { TURN_BYTES = 512 << 10 };
 
-static struct err *read_step(int fd, uint8_t *to, size_t n, size_t *got, bool *eof)
+/* Reads what follows the `have` bytes behind the pieces so far. */
+static struct err *read_step(struct backup_file *f, uint8_t *to, size_t n, size_t have,
+                             size_t *got)
 {
     ssize_t r;
     do {
-        r = read(fd, to, n);
+        r = pread(f->fd, to, n, (off_t)(f->bytes + have));
     } while (r < 0 && errno == EINTR);
     if (r < 0)
         return err_os(errno, "read");
-    *eof = r == 0;
+    f->eof = r == 0;
     *got = (size_t)r;
     return NULL;
 }
 
-/* Whole pieces of fixed length into data; only a file's end is shorter. */
+/* Whole pieces of fixed length into data; only a file's end is shorter. Stops before one
+ * that is known. */
 static struct err *read_fixed(struct backup_file *f, size_t chunk, uint8_t *data,
                               size_t *n)
 {
-    size_t want = chunk < TURN_BYTES ? TURN_BYTES / chunk * chunk : chunk;
+    size_t most = chunk < TURN_BYTES ? TURN_BYTES / chunk * chunk : chunk, want = chunk;
+    struct digest id;
+    uint64_t bytes;
+    while (want < most && !backup_knows(f->known, f->bytes + want, chunk, &id, &bytes))
+        want += chunk;
     while (*n < want && !f->eof) {
         size_t got = 0;
-        TRY(read_step(f->fd, data + *n, want - *n, &got, &f->eof));
+        TRY(read_step(f, data + *n, want - *n, *n, &got));
         *n += got;
     }
     return NULL;
@@ -44,7 +51,7 @@ static struct err *read_gear(const struct gear *g, struct backup_file *f, uint8_
     memcpy(data, f->carry, have);
     while (!(cut = gear_cut(g, &st, data, have)) && !f->eof) {
         size_t got = 0;
-        TRY(read_step(f->fd, data + have, BACKUP_READ_STEP, &got, &f->eof));
+        TRY(read_step(f, data + have, BACKUP_READ_STEP, have, &got));
         have += got;
     }
     *n = cut ? cut : have;
@@ -73,6 +80,24 @@ static size_t reserve(struct backup_file *f, size_t count)
     return first;
 }
 
+/* Takes over what is known to follow, in this worker's turn. */
+static void take_known(struct backup *b, struct backup_file *f)
+{
+    struct digest id;
+    uint64_t bytes;
+    while (backup_knows(f->known, f->bytes, f->dir->chunk_bytes, &id, &bytes)) {
+        pthread_mutex_lock(&b->mu);
+        size_t slot = reserve(f, 1);
+        f->content[slot] = id;
+        f->bytes += bytes;
+        b->summary.total_bytes_processed += bytes;
+        b->bytes_known += bytes;
+        pthread_mutex_unlock(&b->mu);
+        f->carry_n = 0; /* what was read of it */
+        f->eof = false;
+    }
+}
+
 /* Reads the next bytes in this worker's turn; *slot is where their ids belong. */
 static bool take_turn(struct backup_worker *w, struct backup_file *f, size_t *n,
                       size_t *slot)
@@ -85,6 +110,7 @@ static bool take_turn(struct backup_worker *w, struct backup_file *f, size_t *n,
     pthread_mutex_unlock(&b->mu);
     if (!mine)
         return false;
+    take_known(b, f);
     struct err *e =
         chunk ? read_fixed(f, chunk, w->data, n) : read_gear(&b->gear, f, w->data, n);
     pthread_mutex_lock(&b->mu);
@@ -145,6 +171,7 @@ static void finish(struct backup_worker *w, struct backup_file *f)
         entry->list = STEAL(f->content);
     free(f->content);
     f->content = NULL;
+    backup_known_free(STEAL(f->known));
     close(f->fd);
     if (!e) {
         pthread_mutex_lock(&b->mu);
@@ -191,7 +218,10 @@ static bool begin(struct backup_worker *w, struct backup_dir *d, uint32_t at,
     f->e = NULL;
     f->bytes = 0;
     f->content = NULL;
+    f->known = NULL;
     struct err *e = open_file(w->b, d, entry, &f->fd);
+    if (!e)
+        f->known = backup_know(w->b, f);
     backup_problem(w->b, d, backup_name(d, entry), e);
     return !e;
 }

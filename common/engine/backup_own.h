@@ -17,6 +17,7 @@ enum {
     BACKUP_DEPTH_MAX = 2000,
     BACKUP_READ_STEP = 128 << 10,
     BACKUP_SHARED_MIN = 4 << 20, /* files from here on are read by several workers */
+    BACKUP_KNOWN_MIN = 1 << 20,  /* maps of smaller files cost more than reading them */
 };
 
 /* An entry of a directory whose list is not stored yet; about 150 bytes with its name. */
@@ -34,7 +35,7 @@ struct backup_entry {
     uint64_t inode;
     uint64_t size; /* before it is read st_size, then the bytes read */
     uint64_t device;
-    size_t content_n;
+    size_t content_n;    /* until it is read that of the older file, if it may be known */
     struct digest one;   /* content_n == 1; a directory's list (of the parent at first) */
     struct digest *list; /* content_n > 1; owned */
     struct node *extra;  /* target and attributes, or NULL; owned */
@@ -55,9 +56,10 @@ struct backup_dir {
     struct buf names;
     struct backup_entry *entries; /* sorted by name; never move */
     size_t entries_n;
-    uint32_t *todo;    /* entries to read, see struct backup_unit */
-    size_t pending;    /* parts not done; guarded by backup.mu, like the two below … */
-    size_t openers;    /* units that still open something in it */
+    uint32_t *todo; /* entries to read, see struct backup_unit */
+    size_t pending; /* parts not done; guarded by backup.mu, like the two below … */
+    size_t openers; /* units that still open something in it */
+    bool same;      /* so far all is as in the parent snapshot's list; the lock's too */
     struct digest old; /* list in the parent snapshot … */
     bool had_old;      /* … if it has this directory */
 };
@@ -79,14 +81,15 @@ struct backup_file {
     int fd;
     bool eof;
     /* Held by whose turn it is: */
+    struct backup_known *known;      /* what need not be read, or NULL; owned */
     uint8_t carry[BACKUP_READ_STEP]; /* read, but behind the last cut */
     size_t carry_n;
     /* Guarded by backup.mu: */
     bool busy; /* it is somebody's turn */
     bool done;
     unsigned users;
-    struct err *e; /* the first; owned */
-    uint64_t bytes;
+    struct err *e;  /* the first; owned */
+    uint64_t bytes; /* so far; also read by whose turn it is, who alone changes it */
     struct digest *content;
     size_t content_n;
     size_t content_cap;
@@ -96,8 +99,10 @@ struct backup_worker {
     struct backup *b;
     struct repo_io *io;
     struct scan_names *names;
-    uint8_t *data; /* GEAR_MAX + BACKUP_READ_STEP, touched as far as chunks are long */
-    struct buf json;
+    uint8_t *data;   /* GEAR_MAX + BACKUP_READ_STEP, touched as far as chunks are long */
+    struct buf json; /* a directory's list */
+    struct buf old;  /* the same in the parent snapshot */
+    struct buf head; /* of one node */
 };
 
 struct backup {
@@ -110,6 +115,7 @@ struct backup {
     struct gear gear;
     struct problems *problems;
     uint32_t device_base;
+    struct base_look look;     /* of the source, if there is a base */
     pthread_mutex_t mu;        /* guards all below */
     pthread_cond_t changed;    /* work came, a turn ended, a worker left */
     struct backup_unit *units; /* a stack: what was found last is done first */
@@ -120,8 +126,9 @@ struct backup {
     unsigned running;                /* workers that did not leave */
     struct snapshot_summary summary; /* counts so far */
     uint64_t others;
-    struct err *fatal;  /* first error that ends the backup */
-    struct digest tree; /* of the top directory, once finished */
+    uint64_t bytes_known; /* not read, see struct backup_result */
+    struct err *fatal;    /* first error that ends the backup */
+    struct digest tree;   /* of the top directory, once finished */
 };
 
 /* Records the first fatal error; takes e over. */
@@ -150,6 +157,10 @@ void backup_dir_close(struct backup *b, struct backup_dir *d);
 /* One pending part of d is done. */
 void backup_dir_release(struct backup_worker *w, struct backup_dir *d);
 
+/* Makes a node of an entry, of which everything is borrowed. */
+void backup_view(struct backup_worker *w, const struct backup_dir *d,
+                 const struct backup_entry *e, struct node *nd);
+
 /* backup_walk.c: lists a directory, takes over what did not change, pushes the rest. */
 void backup_scan(struct backup_worker *w, struct backup_dir *d);
 /* Fills the entry from a stat; device_id too. */
@@ -162,5 +173,18 @@ void backup_read_files(struct backup_worker *w, const struct backup_unit *u);
 void backup_read_large(struct backup_worker *w, const struct backup_unit *u);
 /* Helps with a file that another worker began; its users were counted up for this. */
 void backup_join_file(struct backup_worker *w, struct backup_file *f);
+
+/* backup_known.c: chunks that need not be read. */
+/* True if it is worth keeping the older file's content list with an entry to be read. */
+bool backup_may_know(const struct backup *b, const struct backup_entry *e,
+                     const struct node *old);
+/* Finds out what is known of a file just opened; takes the older content list out of its
+ * entry. NULL: nothing. */
+struct backup_known *backup_know(struct backup *b, const struct backup_file *f);
+void backup_known_free(struct backup_known *k);
+/* True if a whole chunk that begins at `at` is known: its id and length. Calls must have
+ * ascending `at`. `k` may be NULL. */
+bool backup_knows(struct backup_known *k, uint64_t at, size_t chunk_bytes,
+                  struct digest *id, uint64_t *bytes);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
+#include "common/repo/tree_cursor.h"
 
 enum {
     UNIT_FILES_MAX = 64,
@@ -28,6 +29,21 @@ uint32_t backup_device(const struct backup *b, const char *path)
            d.b[3] | 1;
 }
 
+/* What the capture could not keep of its source. */
+static void as_in_manifest(const struct backup *b, const struct backup_dir *d,
+                           struct backup_entry *entry)
+{
+    struct manifest_entry told;
+    if (!b->opts->manifest)
+        return;
+    AUTO(str) char *path = mem_printf("%s/%s", d->path, backup_name(d, entry));
+    if (!manifest_find(b->opts->manifest, path + 1, &told))
+        return;
+    entry->inode = told.inode;
+    entry->ctime = told.ctime_s;
+    entry->ctime_nsec = told.ctime_ns;
+}
+
 void backup_fill_entry(struct backup *b, struct backup_dir *d, const struct stat *st,
                        struct backup_entry *entry)
 {
@@ -43,6 +59,7 @@ void backup_fill_entry(struct backup *b, struct backup_dir *d, const struct stat
     entry->size = (uint64_t)st->st_size;
     entry->device = st->st_rdev;
     entry->device_id = d->device_id;
+    as_in_manifest(b, d, entry);
     /* Links connect names by (inode, device_id): another filesystem needs another id. */
     if (st->st_dev != d->dev) {
         AUTO(str) char *path = mem_printf("%s/%s", d->path, backup_name(d, entry));
@@ -91,6 +108,15 @@ static bool is_same(const struct backup_entry *e, const struct node *old)
            old->ctime.sec == e->ctime && old->ctime.nsec == e->ctime_nsec;
 }
 
+static void take_content(struct backup_entry *e, const struct digest *ids, size_t n)
+{
+    e->content_n = n;
+    if (n == 1)
+        e->one = ids[0];
+    else if (n)
+        e->list = mem_dup(ids, n * sizeof *ids);
+}
+
 /* Takes the content list of the parent snapshot's file if every blob still is in the
  * index. */
 static bool reuse(struct backup *b, struct backup_entry *e, const struct node *old)
@@ -100,11 +126,7 @@ static bool reuse(struct backup *b, struct backup_entry *e, const struct node *o
     for (size_t i = 0; i < old->content_n; i++)
         if (!repo_has_blob(b->repo, BLOB_DATA, &old->content[i], NULL))
             return false;
-    e->content_n = old->content_n;
-    if (old->content_n == 1)
-        e->one = old->content[0];
-    else if (old->content_n)
-        e->list = mem_dup(old->content, old->content_n * sizeof *old->content);
+    take_content(e, old->content, old->content_n);
     for (size_t i = 0; i < old->xattrs_n; i++) {
         if (!e->extra)
             e->extra = mem_zalloc(sizeof *e->extra);
@@ -112,6 +134,27 @@ static bool reuse(struct backup *b, struct backup_entry *e, const struct node *o
                        old->xattrs[i].n);
     }
     return true;
+}
+
+/* The same for a node that would read the same but for its content. */
+static bool reuse_rest(struct backup *b, struct backup_entry *e,
+                       const struct tree_rest *rest)
+{
+    if (rest->ids_n == 1) {
+        tree_rest_id(rest, 0, &e->one);
+        e->content_n = repo_has_blob(b->repo, BLOB_DATA, &e->one, NULL);
+        return e->content_n == 1;
+    }
+    struct digest *ids = mem_array(rest->ids_n, sizeof *ids);
+    bool known = true;
+    for (size_t i = 0; i < rest->ids_n && known; i++) {
+        tree_rest_id(rest, i, &ids[i]);
+        known = repo_has_blob(b->repo, BLOB_DATA, &ids[i], NULL);
+    }
+    if (known)
+        take_content(e, ids, rest->ids_n);
+    free(ids);
+    return known;
 }
 
 /* What a directory's scan gathers. */
@@ -153,67 +196,117 @@ static void add_file(struct scan_state *s, struct backup_dir *d, size_t at)
     }
 }
 
-static struct err *look_at(struct backup *b, struct backup_dir *d, size_t at,
-                           const struct node *old, struct scan_state *s)
+static void set_extra(struct backup_entry *entry, const struct node *extra)
+{
+    if (extra->target || extra->xattrs_n)
+        entry->extra = mem_dup(extra, sizeof *extra);
+}
+
+static struct err *look_at(struct backup *b, struct backup_dir *d,
+                           struct backup_entry *entry)
 {
     struct stat st;
     struct node extra = {0};
-    struct backup_entry *entry = &d->entries[at];
     const char *name = backup_name(d, entry);
     if (fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW))
         return err_os(errno, "look at");
     if (S_ISSOCK(st.st_mode))
         return NULL;
     backup_fill_entry(b, d, &st, entry);
-    entry->had_old = old && old->type == node_type_of(st.st_mode);
-    if (S_ISREG(st.st_mode)) {
-        if (old && reuse(b, entry, old)) {
-            s->unmodified++;
-            s->unmodified_bytes += entry->size;
-        } else {
-            add_file(s, d, at);
-        }
+    if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
         return NULL;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        if (entry->had_old)
-            entry->one = old->subtree;
-        add_unit(s, UNIT_DIR, d, at, at + 1);
-        return NULL;
-    }
-    s->others++;
     struct err *e = scan_extras(d->fd, name, -1, st.st_mode, &extra);
-    if (extra.target || extra.xattrs_n)
-        entry->extra = mem_dup(&extra, sizeof extra);
+    set_extra(entry, &extra);
     return e;
 }
 
-static void look_at_all(struct backup *b, struct backup_dir *d, const struct tree *old,
-                        struct scan_state *s)
+/* The entry in the parent snapshot. */
+struct old_entry {
+    bool matched; /* it reads the same up to `rest`, … */
+    struct tree_rest rest;
+    struct tree one; /* … or it is the only node here, if there is one */
+};
+
+/* Goes on in the parent's list, which is sorted as ours, up to the entry. */
+static void find_old(struct backup_worker *w, struct backup_dir *d,
+                     struct backup_entry *entry, struct tree_cursor *c,
+                     struct old_entry *out)
 {
-    size_t next_old = 0;
+    struct node nd = {0};
+    const char *name = backup_name(d, entry), *there;
+    int order = 1;
+    backup_view(w, d, entry, &nd);
+    buf_clear(&w->head);
+    tree_write_head(&w->head, &nd);
+    out->matched = tree_cursor_match(c, &w->head, &out->rest);
+    if (out->matched)
+        return;
+    while ((there = tree_cursor_name(c)) && (order = strcmp(there, name)) < 0) {
+        tree_cursor_skip(c);
+        d->same = false;
+    }
+    if (!there || order)
+        return;
+    out->matched = tree_cursor_match(c, &w->head, &out->rest);
+    if (out->matched)
+        return;
+    err_free(tree_cursor_read(c, &out->one));
+    tree_cursor_skip(c);
+}
+
+/* What becomes of an entry: done, or work for later. */
+static void sort_in(struct backup *b, struct backup_dir *d, size_t at,
+                    const struct old_entry *old, struct scan_state *s)
+{
+    struct backup_entry *entry = &d->entries[at];
+    const struct node *nd = old->one.n ? &old->one.nodes[0] : NULL;
+    entry->had_old = old->matched || (nd && nd->type == node_type_of(entry->mode));
+    d->same = d->same && old->matched;
+    if (S_ISDIR(entry->mode)) {
+        if (entry->had_old)
+            entry->one = old->matched ? old->rest.subtree : nd->subtree;
+        add_unit(s, UNIT_DIR, d, at, at + 1);
+    } else if (!S_ISREG(entry->mode)) {
+        s->others++;
+    } else if (old->matched ? reuse_rest(b, entry, &old->rest)
+                            : nd && reuse(b, entry, nd)) {
+        s->unmodified++;
+        s->unmodified_bytes += entry->size;
+    } else {
+        d->same = false;
+        if (backup_may_know(b, entry, nd))
+            take_content(entry, nd->content, nd->content_n);
+        add_file(s, d, at);
+    }
+}
+
+static void look_at_all(struct backup_worker *w, struct backup_dir *d,
+                        struct tree_cursor *c, struct scan_state *s)
+{
+    struct backup *b = w->b;
     for (size_t i = 0; i < d->entries_n && !backup_is_over(b); i++) {
         struct backup_entry *entry = &d->entries[i];
         const char *name = backup_name(d, entry);
-        const struct node *found = NULL;
+        struct old_entry old = {0};
         if (is_excluded(b, d, name))
             continue;
-        /* Both lists are sorted. */
-        while (next_old < old->n && strcmp(old->nodes[next_old].name, name) < 0)
-            next_old++;
-        if (next_old < old->n && strcmp(old->nodes[next_old].name, name) == 0)
-            found = &old->nodes[next_old];
-        struct err *e = look_at(b, d, i, found, s);
+        struct err *e = look_at(b, d, entry);
+        if (!e && entry->mode) {
+            find_old(w, d, entry, c, &old);
+            sort_in(b, d, i, &old, s);
+            tree_fini(&old.one);
+        }
         if (e)
             entry->mode = 0;
         backup_problem(b, d, name, e);
     }
+    d->same = d->same && !tree_cursor_name(c);
 }
 
 void backup_scan(struct backup_worker *w, struct backup_dir *d)
 {
     struct backup *b = w->b;
-    AUTO_TREE struct tree old = {0};
+    struct tree_cursor old;
     struct scan_state s = {0};
     struct err *e = list_entries(d);
     if (e) {
@@ -221,10 +314,14 @@ void backup_scan(struct backup_worker *w, struct backup_dir *d)
         return;
     }
     /* A damaged parent only costs its reuse. */
+    buf_clear(&w->old);
     if (d->had_old)
-        err_free(repo_load_tree(w->io, &d->old, &old));
+        err_free(repo_load_blob(w->io, BLOB_TREE, &d->old, &w->old));
+    tree_cursor_init(&old, buf_text(&w->old), w->old.len);
+    d->same = w->old.len > 0;
     d->todo = mem_array(d->entries_n, sizeof *d->todo);
-    look_at_all(b, d, &old, &s);
+    look_at_all(w, d, &old, &s);
+    tree_cursor_fini(&old);
     pthread_mutex_lock(&b->mu);
     b->summary.files_unmodified += s.unmodified;
     b->summary.total_files_processed += s.unmodified;

@@ -72,9 +72,8 @@ static void dir_free(struct backup_dir *d)
 
 /* ---- a directory's list ---- */
 
-/* Borrows everything from the entry. */
-static void view_entry(struct backup_worker *w, const struct backup_dir *d,
-                       const struct backup_entry *e, struct node *nd)
+void backup_view(struct backup_worker *w, const struct backup_dir *d,
+                 const struct backup_entry *e, struct node *nd)
 {
     if (e->extra)
         *nd = *e->extra;
@@ -124,13 +123,18 @@ static void save_dir(struct backup_worker *w, struct backup_dir *d, struct diges
     struct repo_saved saved;
     if (backup_is_over(b) || problems_total(b->problems))
         return;
+    if (d->same) { /* it would read the same */
+        *id = d->old;
+        count_dir(b, d, id);
+        return;
+    }
     buf_clear(&w->json);
     tree_write_begin(&w->json);
     for (size_t i = 0; i < d->entries_n; i++) {
         struct node nd = {0};
         if (!d->entries[i].mode)
             continue;
-        view_entry(w, d, &d->entries[i], &nd);
+        backup_view(w, d, &d->entries[i], &nd);
         tree_write_next(&w->json, &nd);
     }
     tree_write_end(&w->json);
@@ -158,10 +162,12 @@ void backup_dir_release(struct backup_worker *w, struct backup_dir *d)
             return;
         save_dir(w, d, &id);
         pthread_mutex_lock(&b->mu);
-        if (parent)
+        if (parent) {
             parent->entries[d->parent_entry].one = id;
-        else
+            parent->same = parent->same && d->had_old && digest_equal(&d->old, &id);
+        } else {
             b->tree = id;
+        }
         pthread_mutex_unlock(&b->mu);
         dir_free(d);
         d = parent;
@@ -183,7 +189,13 @@ static struct err *open_found(struct backup *b, struct backup_dir *d, size_t at,
     TRY(scan_open_dir(d->fd, name, &sub->fd));
     if (fstat(sub->fd, &st))
         return err_os(errno, "look at");
+    const struct backup_entry before = *entry;
     backup_fill_entry(b, d, &st, entry);
+    if (memcmp(&before, entry, sizeof before) != 0) { /* changed since it was listed */
+        pthread_mutex_lock(&b->mu);
+        d->same = false;
+        pthread_mutex_unlock(&b->mu);
+    }
     sub->dev = st.st_dev;
     sub->device_id = entry->device_id;
     TRY(scan_extras(d->fd, name, sub->fd, st.st_mode, &extra));
@@ -346,6 +358,8 @@ static void worker_fini(struct backup_worker *w)
     repo_io_free(w->io);
     scan_names_free(w->names);
     buf_fini(&w->json);
+    buf_fini(&w->old);
+    buf_fini(&w->head);
 }
 
 static struct err *run_workers(struct backup *b)

@@ -1,9 +1,11 @@
 #include "common/engine/base.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/btrfs.h>
+#include <linux/btrfs_tree.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,23 +40,50 @@ static void look_at_files(int fd, struct base_look *out)
     out->seal = BASE_FILES;
 }
 
+/* The item of a subvolume in the tree of roots. (BTRFS_IOC_GET_SUBVOL_INFO tells the
+ * same, but answers 1 and nothing for the last subvolume of a filesystem.) */
+static struct err *look_at_snapshot(int fd, struct base_look *out)
+{
+    struct {
+        struct btrfs_ioctl_search_args_v2 args;
+        unsigned char room[4096];
+    } search = {.args = {.key = {.tree_id = BTRFS_ROOT_TREE_OBJECTID,
+                                 .min_type = BTRFS_ROOT_ITEM_KEY,
+                                 .max_type = BTRFS_ROOT_ITEM_KEY,
+                                 .max_offset = UINT64_MAX,
+                                 .max_transid = UINT64_MAX,
+                                 .nr_items = 1},
+                         .buf_size = sizeof search.room}};
+    struct btrfs_ioctl_ino_lookup_args where = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
+    struct btrfs_ioctl_search_header head;
+    struct btrfs_root_item item = {0};
+    if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &where) != 0)
+        return err_os(errno, "ask for a snapshot's number");
+    search.args.key.min_objectid = search.args.key.max_objectid = where.treeid;
+    if (ioctl(fd, BTRFS_IOC_TREE_SEARCH_V2, &search.args) != 0)
+        return err_os(errno, "look at snapshot %" PRIu64, (uint64_t)where.treeid);
+    const unsigned char *found = (const unsigned char *)search.args.buf;
+    memcpy(&head, found, sizeof head);
+    if (search.args.key.nr_items != 1 || head.len > sizeof search.room - sizeof head)
+        return err_new(ERR_NOT_FOUND, "snapshot %" PRIu64 " has no item",
+                       (uint64_t)where.treeid);
+    memcpy(&item, found + sizeof head, head.len < sizeof item ? head.len : sizeof item);
+    memcpy(out->uuid, item.uuid, sizeof out->uuid);
+    out->generation = le64toh(item.generation);
+    out->seal = BASE_SNAPSHOT;
+    return NULL;
+}
+
 struct err *base_look(int dir_fd, struct base_look *out)
 {
-    struct btrfs_ioctl_get_subvol_info_args info = {0};
     uint64_t flags = 0;
     *out = (struct base_look){.kind = extents_kind_of(dir_fd)};
     if (out->kind == EXTENTS_NONE)
         return NULL;
     if (out->kind == EXTENTS_BTRFS &&
         ioctl(dir_fd, BTRFS_IOC_SUBVOL_GETFLAGS, &flags) == 0 &&
-        flags & BTRFS_SUBVOL_RDONLY) {
-        if (ioctl(dir_fd, BTRFS_IOC_GET_SUBVOL_INFO, &info) != 0)
-            return err_os(errno, "look at a snapshot");
-        memcpy(out->uuid, info.uuid, sizeof out->uuid);
-        out->generation = info.generation;
-        out->seal = BASE_SNAPSHOT;
-        return NULL;
-    }
+        flags & BTRFS_SUBVOL_RDONLY)
+        return look_at_snapshot(dir_fd, out);
     look_at_files(dir_fd, out);
     return NULL;
 }

@@ -15,7 +15,12 @@
 #include "common/base/mem.h"
 
 /* Kernel limits (linux/limits.h). */
-enum { LIST_MAX = XATTR_LIST_MAX, VALUE_MAX = XATTR_SIZE_MAX, NAMES_MAX = 4096 };
+enum {
+    LIST_MAX = XATTR_LIST_MAX,
+    VALUE_MAX = XATTR_SIZE_MAX,
+    NAMES_MAX = 4096,
+    LIST_STEP = 32 << 10
+};
 
 struct name_of_id {
     uint32_t id;
@@ -135,25 +140,20 @@ static void names_add(struct buf *names, size_t *n, const char *s)
 
 struct err *scan_list(int dir_fd, struct buf *names, size_t *n)
 {
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!d) {
-        struct err *e = err_os(errno, "list");
-        if (fd >= 0)
-            close(fd);
-        return e;
+    _Alignas(struct dirent64) char room[LIST_STEP];
+    ssize_t got;
+    if (lseek(dir_fd, 0, SEEK_SET) < 0)
+        return err_os(errno, "list");
+    while ((got = getdents64(dir_fd, room, sizeof room)) > 0) {
+        for (ssize_t at = 0; at < got;) {
+            const struct dirent64 *entry = (const struct dirent64 *)(room + at);
+            const char *s = entry->d_name;
+            if (s[0] != '.' || (s[1] && (s[1] != '.' || s[2])))
+                names_add(names, n, s);
+            at += entry->d_reclen;
+        }
     }
-    const struct dirent *entry;
-    while ((errno = 0, entry = readdir(d))) {
-        const char *s = entry->d_name;
-        if (s[0] != '.' || (s[1] && (s[1] != '.' || s[2])))
-            names_add(names, n, s);
-    }
-    int os = errno;
-    closedir(d);
-    if (os)
-        return err_os(os, "list");
-    return NULL;
+    return got < 0 ? err_os(errno, "list") : NULL;
 }
 
 struct err *scan_dir(int dir_fd, struct strings *out)

@@ -96,12 +96,23 @@ static void json_control(struct buf *b, unsigned char c)
     }
 }
 
+/* How many bytes in front are printable ASCII that no form escapes. */
+static size_t plain_prefix(const char *s, size_t n)
+{
+    size_t i = 0;
+    while (i < n && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' &&
+           s[i] != '<' && s[i] != '>' && s[i] != '&')
+        i++;
+    return i;
+}
+
 void go_json_string(struct buf *b, const char *s, size_t n)
 {
     const unsigned char *u = (const unsigned char *)s;
-    size_t width;
+    size_t width, plain = plain_prefix(s, n);
     buf_char(b, '"');
-    for (size_t i = 0; i < n; i += width) {
+    buf_add(b, s, plain);
+    for (size_t i = plain; i < n; i += width) {
         bool valid;
         uint32_t rune = next_rune(u + i, n - i, &width, &valid);
         if (!valid)
@@ -244,6 +255,13 @@ static void date_of_days(int64_t days, int64_t *y, unsigned *m, unsigned *d)
     *y = yoe + era * 400 + (*m <= 2);
 }
 
+/* Writes the last n decimal digits of v. */
+static void digits(char *out, size_t n, uint32_t v)
+{
+    for (size_t i = n; i > 0; i--, v /= 10)
+        out[i - 1] = (char)('0' + v % 10);
+}
+
 void go_time_format(struct buf *b, struct go_time t)
 {
     int64_t days = t.sec / 86400, rest = t.sec % 86400, year;
@@ -254,14 +272,21 @@ void go_time_format(struct buf *b, struct go_time t)
     }
     date_of_days(days, &year, &month, &day);
     year = year < 0 ? 0 : year > 9999 ? 9999 : year;
-    buf_printf(b, "%04d-%02u-%02uT%02d:%02d:%02d", (int)year, month, day,
-               (int)(rest / 3600), (int)(rest / 60 % 60), (int)(rest % 60));
+    char text[] = "0000-00-00T00:00:00.000000000Z";
+    size_t end = 19;
+    digits(text, 4, (uint32_t)year);
+    digits(text + 5, 2, month);
+    digits(text + 8, 2, day);
+    digits(text + 11, 2, (uint32_t)(rest / 3600));
+    digits(text + 14, 2, (uint32_t)(rest / 60 % 60));
+    digits(text + 17, 2, (uint32_t)(rest % 60));
     if (t.nsec) {
-        buf_printf(b, ".%09u", t.nsec);
-        while (b->data[b->len - 1] == '0')
-            b->data[--b->len] = '\0';
+        digits(text + 20, 9, t.nsec);
+        for (end = 29; text[end - 1] == '0';)
+            end--;
     }
-    buf_char(b, 'Z');
+    text[end++] = 'Z';
+    buf_add(b, text, end);
 }
 
 /* "Z" or "+hh:mm" at the end of the text; the offset in seconds. */

@@ -19,6 +19,7 @@ void index_fini(struct index *ix)
     free(ix->packs);
     free(ix->slots);
     free(ix->pack_slots);
+    idset_fini(&ix->dying);
     *ix = (struct index){0};
 }
 
@@ -71,11 +72,22 @@ static void grow_tables(struct index *ix)
     }
     if (ix->packs_n * 4 >= ix->pack_slots_n * 3) {
         free(ix->pack_slots);
-        ix->pack_slots_n = ix->pack_slots_n ? ix->pack_slots_n * 2 : 64;
+        ix->pack_slots_n = ix->pack_slots_n ? ix->pack_slots_n : 64;
+        while (ix->packs_n * 4 >= ix->pack_slots_n * 3)
+            ix->pack_slots_n *= 2;
         ix->pack_slots = mem_array(ix->pack_slots_n, sizeof *ix->pack_slots);
         for (size_t i = 0; i < ix->packs_n; i++)
             link_pack(ix, i);
     }
+}
+
+void index_link(struct index *ix)
+{
+    free(ix->slots);
+    free(ix->pack_slots);
+    ix->slots = ix->pack_slots = NULL;
+    ix->slots_n = ix->pack_slots_n = 0;
+    grow_tables(ix);
 }
 
 size_t index_packs(const struct index *ix)

@@ -13,6 +13,7 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/base/hash.h"
+#include "common/repo/idset.h"
 
 enum blob_type { BLOB_DATA = 0, BLOB_TREE = 1 };
 enum { BLOB_TYPES = 2 };
@@ -67,8 +68,11 @@ struct index {
     size_t slots_n;  /* power of two */
     uint32_t *pack_slots;
     size_t pack_slots_n;
+    struct idset dying; /* packs that are listed as on their way out, and not used */
 };
 
+/* For index_cache: makes the tables over records and packs anew. */
+void index_link(struct index *ix);
 /* A zeroed struct is an empty index. */
 void index_fini(struct index *ix);
 
@@ -116,6 +120,11 @@ uint64_t blob_entry_bytes(const struct blob_entry *e);
 
 /* Adds everything an index file (plain JSON) lists. */
 struct err *index_read(struct index *ix, const void *json, size_t n) MUST_USE;
+/* The same for a file that comes in pieces: begin, feed (a zst_sink)…, end. */
+struct index_reader;
+struct index_reader *index_reader_begin(struct index *ix);
+struct err *index_reader_feed(void *reader, const void *json, size_t n) MUST_USE;
+struct err *index_reader_end(struct index_reader *r) MUST_USE;
 /* Appends the JSON of packs [first, first + count). */
 void index_write(const struct index *ix, size_t first, size_t count, struct buf *out);
 

@@ -37,9 +37,11 @@ void index_write(const struct index *ix, size_t first, size_t count, struct buf 
 enum { IN_TOP = 1, IN_PACKS, IN_PACK, IN_BLOBS, IN_BLOB };
 enum field { F_OTHER, F_ID, F_BLOBS, F_TYPE, F_OFFSET, F_LENGTH, F_PLAIN };
 
-struct reader {
+struct index_reader {
     struct index *index;
+    struct jscan_stream *scan;
     bool in_packs;
+    bool in_dying;
     enum field pack_field;
     enum field field;
     bool have_pack;
@@ -80,7 +82,7 @@ static struct err *u32_of(const struct jscan_event *ev, uint32_t *out)
     return NULL;
 }
 
-static struct err *blob_event(struct reader *r, const struct jscan_event *ev)
+static struct err *blob_event(struct index_reader *r, const struct jscan_event *ev)
 {
     if (ev->what == JSCAN_KEY) {
         r->field = field_of(ev);
@@ -106,7 +108,7 @@ static struct err *blob_event(struct reader *r, const struct jscan_event *ev)
     }
 }
 
-static struct err *blob_done(struct reader *r)
+static struct err *blob_done(struct index_reader *r)
 {
     const unsigned needed = 1u << F_ID | 1u << F_TYPE | 1u << F_OFFSET | 1u << F_LENGTH;
     if ((r->have & needed) != needed)
@@ -116,7 +118,7 @@ static struct err *blob_done(struct reader *r)
     return NULL;
 }
 
-static struct err *pack_event(struct reader *r, const struct jscan_event *ev)
+static struct err *pack_event(struct index_reader *r, const struct jscan_event *ev)
 {
     if (ev->what == JSCAN_KEY) {
         r->pack_field = field_of(ev);
@@ -127,11 +129,27 @@ static struct err *pack_event(struct reader *r, const struct jscan_event *ev)
     return NULL;
 }
 
+/* Of packs that shall go only the ids matter. */
+static struct err *dying_event(struct index_reader *r, const struct jscan_event *ev)
+{
+    if (ev->depth != IN_PACK)
+        return NULL;
+    r->have_pack = false;
+    TRY(pack_event(r, ev));
+    if (r->have_pack)
+        idset_add(&r->index->dying, &r->pack);
+    return NULL;
+}
+
 static struct err *on_event(void *ctx, const struct jscan_event *ev)
 {
-    struct reader *r = ctx;
-    if (ev->depth == IN_TOP && ev->what == JSCAN_KEY)
+    struct index_reader *r = ctx;
+    if (ev->depth == IN_TOP && ev->what == JSCAN_KEY) {
         r->in_packs = jscan_is(ev, "packs");
+        r->in_dying = jscan_is(ev, "packs_to_delete");
+    }
+    if (r->in_dying)
+        return dying_event(r, ev);
     if (!r->in_packs || ev->depth <= IN_TOP)
         return NULL;
     if (ev->depth == IN_PACKS && ev->what == JSCAN_MAP) {
@@ -156,10 +174,32 @@ static struct err *on_event(void *ctx, const struct jscan_event *ev)
     return NULL;
 }
 
+struct index_reader *index_reader_begin(struct index *ix)
+{
+    struct index_reader *r = mem_zalloc(sizeof *r);
+    r->index = ix;
+    r->scan = jscan_begin(on_event, r);
+    return r;
+}
+
+struct err *index_reader_feed(void *reader, const void *json, size_t n)
+{
+    struct index_reader *r = reader;
+    return jscan_feed(r->scan, json, n);
+}
+
+struct err *index_reader_end(struct index_reader *r)
+{
+    struct err *e = jscan_end(r->scan);
+    free(r->blobs);
+    free(r);
+    return e;
+}
+
 struct err *index_read(struct index *ix, const void *json, size_t n)
 {
-    struct reader r = {.index = ix};
-    struct err *e = jscan(json, n, on_event, &r);
-    free(r.blobs);
-    return e;
+    struct index_reader *r = index_reader_begin(ix);
+    AUTO(err) struct err *fed = index_reader_feed(r, json, n);
+    struct err *e = index_reader_end(r);
+    return fed ? STEAL(fed) : e;
 }

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <yajl/yajl_parse.h>
 
+#include "common/base/mem.h"
+
 /* Deeper nesting than any file has; hostile input must not grow the parser's stack. */
 enum { DEPTH_MAX = 64 };
 
@@ -94,20 +96,56 @@ static const yajl_callbacks callbacks = {
     .yajl_end_array = on_array_end,
 };
 
+struct jscan_stream {
+    struct scan scan;
+    yajl_handle yajl;
+    uint64_t before; /* bytes fed in earlier pieces */
+    bool failed;     /* the error was given out */
+};
+
+struct jscan_stream *jscan_begin(jscan_visit *visit, void *ctx)
+{
+    struct jscan_stream *s = mem_zalloc(sizeof *s);
+    s->scan.visit = visit;
+    s->scan.ctx = ctx;
+    s->yajl = yajl_alloc(&callbacks, NULL, &s->scan);
+    return s;
+}
+
+static struct err *result(struct jscan_stream *s, yajl_status st)
+{
+    if (st == yajl_status_ok)
+        return NULL;
+    s->failed = true;
+    if (s->scan.e)
+        return STEAL(s->scan.e);
+    return err_new(ERR_CORRUPT, "not valid JSON near byte %llu",
+                   (unsigned long long)(s->before + yajl_get_bytes_consumed(s->yajl)));
+}
+
+struct err *jscan_feed(struct jscan_stream *s, const void *json, size_t n)
+{
+    TRY(result(s, yajl_parse(s->yajl, json, n)));
+    s->before += n;
+    return NULL;
+}
+
+struct err *jscan_end(struct jscan_stream *s)
+{
+    struct err *e = NULL;
+    if (!s->failed)
+        e = result(s, yajl_complete_parse(s->yajl));
+    yajl_free(s->yajl);
+    free(s);
+    return e;
+}
+
 struct err *jscan(const void *json, size_t n, jscan_visit *visit, void *ctx)
 {
-    struct scan s = {.visit = visit, .ctx = ctx};
-    yajl_handle y = yajl_alloc(&callbacks, NULL, &s);
-    yajl_status st = yajl_parse(y, json, n);
-    if (st == yajl_status_ok)
-        st = yajl_complete_parse(y);
-    size_t at = yajl_get_bytes_consumed(y);
-    yajl_free(y);
-    if (s.e)
-        return s.e;
-    if (st != yajl_status_ok)
-        return err_new(ERR_CORRUPT, "not valid JSON near byte %zu", at);
-    return NULL;
+    struct jscan_stream *s = jscan_begin(visit, ctx);
+    AUTO(err) struct err *fed = jscan_feed(s, json, n);
+    struct err *e = jscan_end(s);
+    return fed ? STEAL(fed) : e;
 }
 
 bool jscan_is(const struct jscan_event *ev, const char *s)

@@ -35,6 +35,12 @@ typedef struct err *jscan_visit(void *ctx, const struct jscan_event *ev);
  * first error and returns it. */
 struct err *jscan(const void *json, size_t n, jscan_visit *visit, void *ctx) MUST_USE;
 
+/* The same for a document that comes in pieces: begin, feed…, end (which frees it). */
+struct jscan_stream;
+struct jscan_stream *jscan_begin(jscan_visit *visit, void *ctx);
+struct err *jscan_feed(struct jscan_stream *s, const void *json, size_t n) MUST_USE;
+struct err *jscan_end(struct jscan_stream *s) MUST_USE;
+
 /* True when the event's text is exactly `s`. */
 bool jscan_is(const struct jscan_event *ev, const char *s);
 /* The event's text as unsigned number up to `max`; CORRUPT otherwise. */

@@ -219,6 +219,24 @@ struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out)
     return repo_lock_as(r, exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED, out);
 }
 
+struct err *repo_lock_is_alone(struct repo_lock *l, bool *alone)
+{
+    struct lock_claim *list = NULL;
+    size_t n = 0;
+    struct timespec now;
+    AUTO(repo_io) struct repo_io *io = repo_io_new(l->repo);
+    clock_gettime(CLOCK_REALTIME, &now);
+    TRY(lock_list(io, &list, &n));
+    *alone = true;
+    for (size_t i = 0; i < n; i++)
+        if (!lock_claim_same_holder(&list[i], repo_lock_claim(l)) &&
+            !lock_claim_is_stale(&list[i], (struct go_time){now.tv_sec, 0},
+                                 repo_lock_claim(l)))
+            *alone = false;
+    free(list);
+    return NULL;
+}
+
 struct err *repo_lock_check(struct repo_lock *l)
 {
     if (atomic_load(&l->lost))

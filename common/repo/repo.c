@@ -200,7 +200,17 @@ void repo_close(struct repo *r)
     pthread_mutex_destroy(&r->mu);
     pthread_cond_destroy(&r->put_back);
     index_fini(&r->index);
+    index_cache_fini(&r->covered);
+    free(r->listed);
+    free(r->cache_dir);
+    free(r->failure);
     free(r);
+}
+
+void repo_set_cache(struct repo *r, const char *dir)
+{
+    free(r->cache_dir);
+    r->cache_dir = mem_strdup(dir);
 }
 
 void repo_set_effort(struct repo *r, enum zst_effort effort)
@@ -327,24 +337,34 @@ void repo_seal_file(struct repo_io *io, const void *plain, size_t n, struct buf 
     hash_bytes(sealed->data, sealed->len, id);
 }
 
+static struct err *collect(void *ctx, const void *data, size_t n)
+{
+    buf_add(ctx, data, n);
+    return NULL;
+}
+
+/* `room` gets the text, still compressed. */
+static struct err *unseal_to(struct repo_io *io, const void *sealed, size_t n, char *room,
+                             zst_sink *sink, void *ctx)
+{
+    TRY(crypt_open(io->crypt, sealed, n, room));
+    size_t len = n - CRYPT_OVERHEAD;
+    if (len && (room[0] == '{' || room[0] == '['))
+        return sink(ctx, room, len);
+    if (len && room[0] == MARK_ZSTD)
+        return zst_unpack_to(io->zst, room + 1, len - 1, REPO_FILE_MAX, sink, ctx);
+    return err_new(ERR_CORRUPT, "unknown file encoding");
+}
+
 struct err *repo_unseal_file(struct repo_io *io, const void *sealed, size_t n,
                              struct buf *out)
 {
     AUTO_BUF struct buf text = {0};
-    char *room = buf_room(&text, n);
-    TRY(crypt_open(io->crypt, sealed, n, room));
-    text.len = n - CRYPT_OVERHEAD;
-    if (text.len && (room[0] == '{' || room[0] == '[')) {
-        buf_add(out, room, text.len);
-        return NULL;
-    }
-    if (text.len && room[0] == MARK_ZSTD)
-        return zst_unpack_all(io->zst, room + 1, text.len - 1, REPO_FILE_MAX, out);
-    return err_new(ERR_CORRUPT, "unknown file encoding");
+    return unseal_to(io, sealed, n, buf_room(&text, n), collect, out);
 }
 
-struct err *repo_read_file(struct repo_io *io, enum repo_kind kind,
-                           const struct digest *id, struct buf *out)
+struct err *repo_stream_file(struct repo_io *io, enum repo_kind kind,
+                             const struct digest *id, zst_sink *sink, void *ctx)
 {
     struct digest real;
     char name[STORE_NAME_MAX];
@@ -355,8 +375,17 @@ struct err *repo_read_file(struct repo_io *io, enum repo_kind kind,
     if (!digest_equal(&real, id))
         return err_new(ERR_CORRUPT, "'%s' is damaged: its bytes do not match its name",
                        name);
-    TRY_CTX(repo_unseal_file(io, io->stored.data, io->stored.len, out), "'%s'", name);
+    /* Opened in place: what is sealed is not needed any more. */
+    TRY_CTX(unseal_to(io, io->stored.data, io->stored.len, io->stored.data + CRYPT_IV,
+                      sink, ctx),
+            "'%s'", name);
     return NULL;
+}
+
+struct err *repo_read_file(struct repo_io *io, enum repo_kind kind,
+                           const struct digest *id, struct buf *out)
+{
+    return repo_stream_file(io, kind, id, collect, out);
 }
 
 struct listing {

@@ -30,6 +30,7 @@ enum {
 };
 
 struct repo;
+struct repo_io; /* one thread's tools: ciphers, compressor, buffers */
 
 /* What init makes of a password when the caller has no wish of its own. */
 extern const struct crypt_cost repo_default_cost;
@@ -52,6 +53,10 @@ const char *repo_url(const struct repo *r);
 /* A secret of the repository for the given purpose, the same for all its users. */
 void repo_secret(const struct repo *r, const char *purpose, struct digest *out);
 
+/* Where the index is kept between runs, in a folder of the repository's own below `dir`
+ * (made when missing). What is found there is checked, and made anew when doubtful. Call
+ * before repo_load_index. */
+void repo_set_cache(struct repo *r, const char *dir);
 /* Loads all index files. Call once, before blobs are used and before other threads
  * exist. Snapshots must be listed before, so that all they need is indexed. */
 struct err *repo_load_index(struct repo *r) MUST_USE;
@@ -59,14 +64,17 @@ struct err *repo_load_index(struct repo *r) MUST_USE;
  * `bad`. Only for checking. */
 struct err *repo_load_index_all(struct repo *r, void (*bad)(void *ctx, struct err *e),
                                 void *ctx) MUST_USE;
+/* Takes packs that no index file lists, living or dying, into the index: what a killed
+ * process had uploaded. Their headers are checked; what is not sound stays unlisted.
+ * Needs: index loaded, and nobody else who may be writing packs or removing them: no
+ * lock but the caller's. */
+struct err *repo_adopt_packs(struct repo_io *io, uint64_t *packs) MUST_USE;
 /* The loaded index, borrowed; only while no other thread saves blobs. */
 const struct index *repo_index(const struct repo *r);
 /* True if the blob is indexed; *bytes (may be NULL) is its content's length. */
 bool repo_has_blob(struct repo *r, enum blob_type type, const struct digest *id,
                    uint64_t *bytes);
 
-/* One thread's tools: ciphers, compressor, buffers. */
-struct repo_io;
 struct repo_io *repo_io_new(struct repo *r);
 void repo_io_free(struct repo_io *io);
 DEFINE_AUTO(repo_io, struct repo_io *, repo_io_free);
@@ -102,6 +110,9 @@ struct err *repo_save_tree(struct repo_io *io, const struct tree *t, struct dige
  */
 struct err *repo_read_file(struct repo_io *io, enum repo_kind kind,
                            const struct digest *id, struct buf *out) MUST_USE;
+/* The same part by part, for long files: nothing is held but what is stored. */
+struct err *repo_stream_file(struct repo_io *io, enum repo_kind kind,
+                             const struct digest *id, zst_sink *sink, void *ctx) MUST_USE;
 /* Makes the bytes to store (compressed, encrypted) and their id, without storing. */
 void repo_seal_file(struct repo_io *io, const void *plain, size_t n, struct buf *sealed,
                     struct digest *id);

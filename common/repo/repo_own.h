@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "common/repo/idset.h"
+#include "common/repo/index_cache.h"
 #include "common/repo/pack.h"
 #include "common/repo/repo.h"
 #include "common/repo/zst.h"
@@ -27,12 +28,22 @@ struct repo {
     struct pack *open[BLOB_TYPES][OPEN_PACKS];
     bool taken[BLOB_TYPES][OPEN_PACKS];
     pthread_cond_t put_back;
-    size_t indexed_packs;     /* index.packs below this are in index files */
+    char *cache_dir;              /* NULL: the index lies in memory only */
+    struct index_covered covered; /* index files that index.base was made of, … */
+    struct digest *listed;        /* … and those that were read or written since */
+    size_t listed_n;
+    size_t listed_cap;
+    size_t written_packs;     /* of index; those below go, or went, to index files … */
+    size_t indexed_packs;     /* … and those below are in some */
+    unsigned index_writers;   /* index files under way */
     uint64_t unindexed_bytes; /* stored in packs since the last index file */
     uint64_t unindexed_blobs;
     uint64_t stored_bytes; /* all packs of this process */
     int64_t indexed_at_ms; /* monotonic time of the last index file */
-    bool failed; /* a write failed: what is claimed may be missing, nothing goes on */
+    /* What the first failed write said, or NULL. What is claimed may be missing then, so
+     * nothing goes on. */
+    char *failure;
+    enum err_kind failure_kind;
 };
 
 struct repo_io {
@@ -49,9 +60,10 @@ struct repo_io {
 struct err *repo_note_failure(struct repo *r, struct err *e) MUST_USE;
 /* True if enough was stored to write an index file while running. Needs the lock. */
 bool repo_index_is_due(const struct repo *r);
-/* Writes an index file of all packs that are in none. Called without the lock; two
- * threads may be here at once, each with its own range of packs. */
-struct err *repo_write_index(struct repo_io *io) MUST_USE;
+/* Writes an index file (at the end of a run, `last`) of all packs that are in none.
+ * Called without the lock; two threads may be here at once, each with its own range of
+ * packs. */
+struct err *repo_write_index(struct repo_io *io, bool last) MUST_USE;
 /* Reads the opened config. CORRUPT; INVALID: a format of the future. */
 struct err *repo_parse_config(const void *json, size_t n, unsigned *version,
                               char id[65]) MUST_USE;

@@ -9,23 +9,26 @@
 
 struct err *repo_note_failure(struct repo *r, struct err *e)
 {
-    if (e) {
-        pthread_mutex_lock(&r->mu);
-        r->failed = true;
-        pthread_mutex_unlock(&r->mu);
+    if (!e)
+        return NULL;
+    pthread_mutex_lock(&r->mu);
+    if (!r->failure) {
+        r->failure = err_text(e);
+        r->failure_kind = e->kind;
     }
+    pthread_mutex_unlock(&r->mu);
     return e;
 }
 
 static struct err *check_usable(struct repo *r)
 {
+    struct err *e = NULL;
     pthread_mutex_lock(&r->mu);
-    bool failed = r->failed;
+    if (r->failure)
+        e = err_new(r->failure_kind, "an earlier write to '%s' failed: %s", repo_url(r),
+                    r->failure);
     pthread_mutex_unlock(&r->mu);
-    if (failed)
-        return err_new(ERR_UNAVAILABLE, "an earlier write failed: open '%s' again",
-                       repo_url(r));
-    return NULL;
+    return e;
 }
 
 static struct err *commit_pack(struct repo_io *io, struct pack *p, struct digest *id)
@@ -54,7 +57,7 @@ static struct err *store_pack(struct repo_io *io, struct pack *pack)
     pthread_mutex_unlock(&r->mu);
     if (e || !due)
         return repo_note_failure(r, e);
-    return repo_write_index(io);
+    return repo_write_index(io, false);
 }
 
 /* Takes an open pack (NULL: one is to be begun) out of one of the slots; *slot says
@@ -158,7 +161,7 @@ struct err *repo_flush(struct repo_io *io)
         for (int i = 0; i < OPEN_PACKS; i++)
             if (r->open[t][i])
                 TRY(store_pack(io, STEAL(r->open[t][i])));
-    return repo_write_index(io);
+    return repo_write_index(io, true);
 }
 
 struct err *repo_save_tree(struct repo_io *io, const struct tree *t, struct digest *id,

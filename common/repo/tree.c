@@ -156,15 +156,33 @@ const struct node *tree_find(const struct tree *t, const char *name)
     return t->n ? bsearch(&key, t->nodes, t->n, sizeof *t->nodes, by_name) : NULL;
 }
 
+static void write_key(struct buf *b, const char *key)
+{
+    buf_add(b, ",\"", 2);
+    buf_str(b, key);
+    buf_add(b, "\":", 2);
+}
+
+static void write_u64(struct buf *b, uint64_t v)
+{
+    char text[20];
+    size_t at = sizeof text;
+    do {
+        text[--at] = (char)('0' + v % 10);
+    } while (v /= 10);
+    buf_add(b, text + at, sizeof text - at);
+}
+
 static void key_text(struct buf *b, const char *key, const char *s)
 {
-    buf_printf(b, ",\"%s\":", key);
+    write_key(b, key);
     go_json_string(b, s, strlen(s));
 }
 
 static void key_time(struct buf *b, const char *key, struct go_time t)
 {
-    buf_printf(b, ",\"%s\":\"", key);
+    write_key(b, key);
+    buf_char(b, '"');
     go_time_format(b, t);
     buf_char(b, '"');
 }
@@ -172,8 +190,10 @@ static void key_time(struct buf *b, const char *key, struct go_time t)
 /* "omitempty": a zero is not written. */
 static void key_number(struct buf *b, const char *key, uint64_t v)
 {
-    if (v)
-        buf_printf(b, ",\"%s\":%llu", key, (unsigned long long)v);
+    if (!v)
+        return;
+    write_key(b, key);
+    write_u64(b, v);
 }
 
 static void write_target(struct buf *b, const char *target)
@@ -217,21 +237,37 @@ static void write_content(struct buf *b, const struct node *nd)
     buf_char(b, ']');
 }
 
-/* The keys' order is that of restic's Go struct; the hash depends on it. */
-static void write_node(struct buf *b, const struct node *nd)
+/* Most names have nothing that either form escapes. */
+static void write_name(struct buf *b, const char *name)
 {
-    struct buf quoted;
-    buf_init(&quoted);
-    go_quote(&quoted, nd->name, strlen(nd->name));
-    buf_str(b, "{\"name\":");
+    size_t n = strlen(name), i = 0;
+    while (i < n && name[i] > ' ' && name[i] < 0x7f && !strchr("\"\\<>&", name[i]))
+        i++;
+    if (i == n) {
+        buf_char(b, '"');
+        buf_add(b, name, n);
+        buf_char(b, '"');
+        return;
+    }
+    AUTO_BUF struct buf quoted = {0};
+    go_quote(&quoted, name, n);
     go_json_string(b, buf_text(&quoted), quoted.len);
-    buf_fini(&quoted);
+}
+
+/* The keys' order is that of restic's Go struct; the hash depends on it. */
+void tree_write_head(struct buf *b, const struct node *nd)
+{
+    buf_str(b, "{\"name\":");
+    write_name(b, nd->name);
     key_text(b, "type", type_names[nd->type]);
     key_number(b, "mode", nd->mode);
     key_time(b, "mtime", nd->mtime);
     key_time(b, "atime", nd->atime);
     key_time(b, "ctime", nd->ctime);
-    buf_printf(b, ",\"uid\":%u,\"gid\":%u", nd->uid, nd->gid);
+    write_key(b, "uid");
+    write_u64(b, nd->uid);
+    write_key(b, "gid");
+    write_u64(b, nd->gid);
     if (nd->user && *nd->user)
         key_text(b, "user", nd->user);
     if (nd->group && *nd->group)
@@ -244,6 +280,11 @@ static void write_node(struct buf *b, const struct node *nd)
         write_target(b, nd->target);
     write_xattrs(b, nd);
     key_number(b, "device", nd->device);
+}
+
+static void write_node(struct buf *b, const struct node *nd)
+{
+    tree_write_head(b, nd);
     write_content(b, nd);
     if (nd->has_subtree) {
         char hex[65];

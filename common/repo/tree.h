@@ -87,6 +87,8 @@ const struct node *tree_find(const struct tree *t, const char *name);
 /* The same bytes, node by node in the order of their names. */
 void tree_write_begin(struct buf *out);
 void tree_write_next(struct buf *out, const struct node *nd);
+/* A node's text up to its content, without what closes it. */
+void tree_write_head(struct buf *out, const struct node *nd);
 void tree_write_end(struct buf *out);
 /* Appends the tree's exact bytes, with the newline. NODE_NONE entries are left out.
  * Needs: sorted. */

@@ -70,27 +70,39 @@ struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *o
     return NULL;
 }
 
-struct err *zst_unpack_all(struct zst *z, const void *frame, size_t frame_n, size_t limit,
-                           struct buf *out)
+struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size_t limit,
+                          zst_sink *sink, void *ctx)
 {
+    AUTO(str) char *room = mem_alloc(STEP);
     ZSTD_DCtx_reset(z->unpack, ZSTD_reset_session_only);
     ZSTD_inBuffer in = {frame, frame_n, 0};
     size_t total = 0, left = 1;
     while (left) {
-        ZSTD_outBuffer to = {buf_room(out, STEP), STEP, 0};
+        ZSTD_outBuffer to = {room, STEP, 0};
         size_t before = in.pos;
         left = ZSTD_decompressStream(z->unpack, &to, &in);
         if (ZSTD_isError(left))
             return err_new(ERR_CORRUPT, "bad zstd frame: %s", ZSTD_getErrorName(left));
-        out->len += to.pos;
-        out->data[out->len] = '\0';
         total += to.pos;
         if (total > limit)
             return err_new(ERR_LIMIT, "zstd frame holds more than %zu bytes", limit);
         if (left && to.pos == 0 && in.pos == before)
             return err_new(ERR_CORRUPT, "zstd frame is cut short");
+        TRY(sink(ctx, room, to.pos));
     }
     if (in.pos != in.size)
         return err_new(ERR_CORRUPT, "bytes follow the zstd frame");
     return NULL;
+}
+
+static struct err *collect(void *ctx, const void *data, size_t n)
+{
+    buf_add(ctx, data, n);
+    return NULL;
+}
+
+struct err *zst_unpack_all(struct zst *z, const void *frame, size_t frame_n, size_t limit,
+                           struct buf *out)
+{
+    return zst_unpack_to(z, frame, frame_n, limit, collect, out);
 }

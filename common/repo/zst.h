@@ -36,6 +36,11 @@ size_t zst_pack(struct zst *z, const void *data, size_t n, void *out, size_t cap
 /* Unpacks a frame into out[n]; CORRUPT unless it holds exactly n bytes. */
 struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *out,
                        size_t n) MUST_USE;
+/* Takes a part of what is unpacked; the bytes are borrowed for the call. */
+typedef struct err *zst_sink(void *ctx, const void *data, size_t n);
+/* Unpacks a frame of unknown size part by part. LIMIT: above `limit` bytes. */
+struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size_t limit,
+                          zst_sink *sink, void *ctx) MUST_USE;
 /* Unpacks a frame of unknown size, appending to `out`. LIMIT: above `limit` bytes. */
 struct err *zst_unpack_all(struct zst *z, const void *frame, size_t frame_n, size_t limit,
                            struct buf *out) MUST_USE;

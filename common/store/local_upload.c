@@ -22,8 +22,9 @@ struct local_upload {
     struct store_upload upload;
     char *block; /* collected, at offset `written` */
     size_t n;
-    int fd;     /* -1 until the first block is full */
-    int dir_fd; /* where the temporary file is */
+    char *dir;  /* where the temporary file is, */
+    int dir_fd; /* opened with it: -1 until the first block is full */
+    int fd;     /* the same */
     char *temp; /* its name; NULL: it has none (O_TMPFILE) */
     bool direct;
     uint64_t written;
@@ -39,13 +40,8 @@ struct err *local_begin(struct store *s, const char *dir, struct store_upload **
 {
     struct local_upload *u = mem_zalloc(sizeof *u);
     u->upload.store = s;
-    u->fd = -1;
-    u->dir_fd = openat(local_of(s)->root_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (u->dir_fd < 0) {
-        struct err *e = err_os(errno, "open directory '%s' of '%s'", dir, s->url);
-        free(u);
-        return e;
-    }
+    u->dir = mem_strdup(dir);
+    u->fd = u->dir_fd = -1;
     if (posix_memalign((void **)&u->block, ALIGN, BLOCK))
         abort();
     *out = &u->upload;
@@ -72,6 +68,10 @@ static struct err *create(struct local_upload *u, int flags)
 
 static struct err *open_file(struct local_upload *u)
 {
+    int root_fd = local_of(u->upload.store)->root_fd;
+    u->dir_fd = openat(root_fd, u->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (u->dir_fd < 0)
+        return err_os(errno, "open directory '%s'", u->dir);
     struct err *e = create(u, O_DIRECT);
     u->direct = !e;
     if (e && e->os == EINVAL) { /* the filesystem has no O_DIRECT */
@@ -202,7 +202,9 @@ struct err *local_end(struct store_upload *upload, const char *name)
         close(u->fd);
     if (u->temp)
         unlinkat(u->dir_fd, u->temp, 0);
-    close(u->dir_fd);
+    if (u->dir_fd >= 0)
+        close(u->dir_fd);
+    free(u->dir);
     free(u->temp);
     free(u->block);
     free(u);

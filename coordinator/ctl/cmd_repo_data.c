@@ -21,6 +21,13 @@ const struct ctl_option cmd_repo_backup_options[] = {
     {"tag", "TAG", "tag of the snapshot (repeatable)", 't'},
     {"exclude", "PATTERN", "leave out matching entries (repeatable)", 'e'},
     {"compression", "EFFORT", "auto (default), off, fastest, better or max", 0},
+    {"base", "FILE",
+     "read only what lies on other blocks than in the capture that FILE tells of, and "
+     "remember this one there (btrfs snapshots, immutable files on xfs)",
+     0},
+    {"manifest", "FILE", "inode numbers and times of the source of a copied capture", 0},
+    {"cache-dir", "DIR", "where the index is kept between runs (default: ~/.cache)", 0},
+    {"resume", NULL, "use what an earlier backup stored before it was killed", 0},
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
     {0},
 };
@@ -43,7 +50,7 @@ static void print_backup(const struct ctl *c, const struct backup_result *r)
     digest_hex(&r->snapshot, id);
     if (c->json) {
         ctl_print_json(json_pack(
-            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}",
             "message_type", "summary", "files_new", (json_int_t)s->files_new,
             "files_changed", (json_int_t)s->files_changed, "files_unmodified",
             (json_int_t)s->files_unmodified, "dirs_new", (json_int_t)s->dirs_new,
@@ -53,13 +60,17 @@ static void print_backup(const struct ctl *c, const struct backup_result *r)
             (json_int_t)s->data_added, "data_added_packed",
             (json_int_t)s->data_added_packed, "total_files_processed",
             (json_int_t)s->total_files_processed, "total_bytes_processed",
-            (json_int_t)s->total_bytes_processed, "snapshot_id", id));
+            (json_int_t)s->total_bytes_processed, "bytes_known",
+            (json_int_t)r->bytes_known, "snapshot_id", id));
         return;
     }
     ctl_say(c,
             "%" PRIu64 " files, %.1f MiB read, %" PRIu64 " new blobs, %.1f MiB stored\n",
             s->total_files_processed, (double)s->total_bytes_processed / 1048576,
             s->data_blobs + s->tree_blobs, (double)s->data_added_packed / 1048576);
+    if (r->bytes_known)
+        ctl_say(c, "%.1f MiB of these were not read: they lie on the base's blocks\n",
+                (double)r->bytes_known / 1048576);
     printf("snapshot %s\n", id);
 }
 
@@ -79,10 +90,26 @@ static struct err *effort_of(const struct ctl *c, enum zst_effort *out)
                    named);
 }
 
+static struct err *run_engine(const struct ctl *c, struct repo *repo,
+                              const struct backup_opts *opts, struct backup_result *r)
+{
+    const char *base = ctl_value(c, "base");
+    struct err *why = NULL;
+    if (!base)
+        return backup_run(repo, opts, r);
+    struct err *e = backup_run_on_base(repo, opts, base, r, &why);
+    if (why) {
+        AUTO(str) char *text = err_text(why);
+        ctl_say(c, "without help of a base: %s\n", text);
+        err_free(why);
+    }
+    return e;
+}
+
 static int finish_backup(struct ctl *c, struct repo_access *a, struct backup_opts *opts)
 {
     struct backup_result r;
-    struct err *e = backup_run(a->repo, opts, &r);
+    struct err *e = run_engine(c, a->repo, opts, &r);
     ctl_status_end(c);
     repo_print_problems(c, &r.problems);
     uint64_t problems = problems_total(&r.problems);
@@ -127,7 +154,7 @@ int cmd_repo_backup(struct ctl *c)
     struct err *e = effort_of(c, &effort);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
-    int rc = repo_access_open(c, true, true, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     repo_set_effort(a.repo, effort);
@@ -138,6 +165,7 @@ int cmd_repo_backup(struct ctl *c)
         .path = as ? as : real,
         .hostname = named ? named : host,
         .time = {now.tv_sec, (uint32_t)now.tv_nsec},
+        .resume = ctl_has(c, "resume"),
         .progress = show_backup,
         .progress_ctx = c,
         .cancel = &ctl_cancelled,
@@ -146,7 +174,11 @@ int cmd_repo_backup(struct ctl *c)
     opts.tags = tags;
     opts.excludes_n = ctl_values(c, "exclude", &excludes);
     opts.excludes = excludes;
-    rc = run_backup(c, &a, &opts);
+    AUTO(manifest) struct manifest *manifest = NULL;
+    const char *told = ctl_value(c, "manifest");
+    e = told ? manifest_open(told, &manifest) : NULL;
+    opts.manifest = manifest;
+    rc = e ? ctl_fail(c, e, CTL_FAILED) : run_backup(c, &a, &opts);
     free(tags);
     free(excludes);
     return rc;

@@ -1,9 +1,8 @@
 #include "coordinator/ctl/repo_access.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
+#include "common/base/mem.h"
 #include "common/repo/password.h"
 
 static int open_code(const struct err *e)
@@ -39,6 +38,23 @@ static struct err *take_lock(const struct ctl *c, unsigned want, struct repo_acc
     return NULL;
 }
 
+/* --cache-dir, or where the XDG rules say. Without a home there is none. */
+static void use_cache(const struct ctl *c, struct repo *r)
+{
+    const char *dir = ctl_value(c, "cache-dir");
+    const char *xdg = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    AUTO(str) char *found = NULL;
+    if (dir)
+        found = mem_strdup(dir);
+    else if (xdg && *xdg == '/')
+        found = mem_printf("%s/stillpoint", xdg);
+    else if (home && *home == '/')
+        found = mem_printf("%s/.cache/stillpoint", home);
+    if (found)
+        repo_set_cache(r, found);
+}
+
 int repo_access_other(const struct ctl *c, const char *url_option,
                       const char *password_option, unsigned want, struct repo_access *out)
 {
@@ -59,6 +75,8 @@ int repo_access_other(const struct ctl *c, const char *url_option,
     e = take_lock(c, want, out);
     if (e)
         return ctl_fail(c, e, e->kind == ERR_CONFLICT ? CTL_LOCKED : CTL_FAILED);
+    if (want & REPO_WANT_CACHE)
+        use_cache(c, out->repo);
     if (want & REPO_WANT_INDEX)
         e = repo_load_index(out->repo);
     return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;

@@ -31,6 +31,7 @@ enum repo_want {
     REPO_WANT_LOCK = 2,      /* shared, unless --no-lock is given */
     REPO_WANT_RECLAIM = 4,   /* the lock of who reclaims */
     REPO_WANT_EXCLUSIVE = 8, /* the exclusive lock */
+    REPO_WANT_CACHE = 32,    /* the index from --cache-dir, where it is still right */
     REPO_WANT_REMOVE = 16,   /* permission to remove what is no lock */
 };
 

@@ -150,6 +150,57 @@ START_TEST(unchanged_files_are_taken_from_the_parent)
 }
 END_TEST
 
+/* Whatever changed, taking over from the parent gives the tree that reading all gives. */
+START_TEST(a_parent_never_changes_the_tree)
+{
+    struct backup_result res, all;
+    struct digest id;
+    bool found = false;
+    uint64_t unmodified = 0;
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    for (int i = 0; i < 60; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "src/%sf%02d\"<\n", i % 2 ? "sub/" : "", i);
+        temp_write(name, &i, i % 3 ? sizeof i : 0);
+        if (i % 10 == 0)
+            ck_assert_int_eq(setxattr(temp_path(name), "user.a}", "]", 1, 0), 0);
+    }
+    o.source = temp_path("src"); /* the buffer was used again */
+    backup_ok(r, &o, &id, &res);
+    for (int round = 0; round < 12; round++) {
+        char name[64];
+        int file = round * 3 + (round == 4); /* the fifth removes one below sub */
+        AUTO_SNAPSHOT struct snapshot parent = {0};
+        o.time.sec++;
+        o.source = temp_path("src");
+        ck_ok(backup_find_parent(r, &o, NULL, 0, &parent, &found));
+        snprintf(name, sizeof name, "src/%sf%02d\"<\n", file % 2 ? "sub/" : "", file);
+        if (round % 4 == 0)
+            unlink(temp_path(name));
+        else if (round % 4 == 1)
+            temp_write(name, "longer than before", (size_t)round + 5);
+        else if (round % 4 == 2)
+            ck_assert_int_eq(mkdir(temp_path((const char *[]){"src/d", "src/sub/d",
+                                                              "src/d/d"}[round / 4]),
+                                   0700),
+                             0);
+        else
+            chmod(temp_path("src/sub"), 0700 + (mode_t)round);
+        o.parent = &parent;
+        backup_ok(r, &o, &id, &res);
+        unmodified += res.summary.files_unmodified;
+        o.parent = NULL;
+        backup_ok(r, &o, &id, &all);
+        ck_assert(digest_equal(&res.tree, &all.tree));
+        ck_assert_uint_eq(all.summary.data_blobs + all.summary.tree_blobs, 0);
+        ck_assert_uint_eq(res.summary.total_files_processed,
+                          all.summary.total_files_processed);
+    }
+    ck_assert_uint_gt(unmodified, 12 * 40);
+}
+END_TEST
+
 /* Root reads everything, so the backup runs as nobody here. */
 START_TEST(what_cannot_be_read_fails_the_backup)
 {
@@ -419,6 +470,7 @@ int main(void)
     tcase_add_test(tc, what_is_backed_up_is_restored);
     tcase_add_test(tc, a_difference_to_the_capture_is_found);
     tcase_add_test(tc, unchanged_files_are_taken_from_the_parent);
+    tcase_add_test(tc, a_parent_never_changes_the_tree);
     tcase_add_test(tc, what_cannot_be_read_fails_the_backup);
     tcase_add_test(tc, excluded_entries_are_left_out);
     tcase_add_test(tc, a_retry_stores_the_journaled_snapshot);
