@@ -269,6 +269,23 @@ static void judge(const struct forget_opts *opts, struct keyed *list, size_t n)
     free(at);
 }
 
+/* A group that vanishes whole is more likely a mistake than a wish. */
+static struct err *refuse_empty(const struct forget_plan *p)
+{
+    for (size_t i = 0; i < p->n;) {
+        const struct snapshot *s = &p->items[i].snapshot;
+        size_t group = p->items[i].group;
+        bool any = false;
+        for (; i < p->n && p->items[i].group == group; i++)
+            any |= p->items[i].keep;
+        if (!any)
+            return err_new(ERR_CONFLICT,
+                           "no snapshot of '%s' on '%s', or of its group, would stay",
+                           s->paths.n ? s->paths.items[0] : "", s->hostname);
+    }
+    return NULL;
+}
+
 struct err *forget_plan(struct repo_io *io, const struct forget_opts *opts,
                         struct forget_plan *out)
 {
@@ -283,7 +300,10 @@ struct err *forget_plan(struct repo_io *io, const struct forget_opts *opts,
     judge(opts, list, n);
     each_unit(list, n, spread_keep, (void *)opts);
     to_plan(list, n, out);
-    return NULL;
+    struct err *e = opts->allow_empty ? NULL : refuse_empty(out);
+    if (e)
+        forget_plan_fini(out);
+    return e;
 }
 
 static struct err *mark_named(struct repo_io *io, struct keyed *list, size_t n,

@@ -27,6 +27,7 @@ struct forget_opts {
     const char *path;
     const struct strings *tags;
     size_t tags_n;
+    bool allow_empty; /* of a group, nothing may stay */
     struct go_time now;
     struct repo_lock *lock; /* held by the caller; checked before each removal */
     bool dry_run;
@@ -48,7 +49,8 @@ struct forget_plan {
 };
 void forget_plan_fini(struct forget_plan *p);
 
-/* Lists the snapshots and decides. INVALID: the policy is empty.
+/* Lists the snapshots and decides. INVALID: the policy is empty. CONFLICT: nothing of
+ * some group would stay.
  *
  * The parts of a set and its record are one unit: a set has parts tagged `set=NAME` and
  * is complete once a snapshot tagged `stillpoint-set` and `set=NAME` exists.

@@ -494,6 +494,15 @@ static struct err *finish(struct reclaim *c)
     return clear_index(c);
 }
 
+static struct err *clean_up(struct reclaim *c)
+{
+    struct store_leftovers left = {0};
+    TRY(repo_clean(c->repo, &left));
+    c->out->leftover_files = left.files;
+    c->out->leftover_bytes = left.bytes;
+    return NULL;
+}
+
 static struct err *run(struct reclaim *c)
 {
     TRY(find_needed(c, RECLAIM_MARK));
@@ -502,7 +511,8 @@ static struct err *run(struct reclaim *c)
         return NULL;
     TRY(repack(c));
     TRY(packs_publish(c->io, &c->packs, may_go_on, c));
-    return finish(c);
+    TRY(finish(c));
+    return clean_up(c);
 }
 
 struct err *reclaim_run(struct repo *r, const struct reclaim_opts *opts,

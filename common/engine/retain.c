@@ -186,11 +186,11 @@ static bool keep_counted(struct state *st, enum retain_bucket b, const struct sn
 
 static bool keep_within(const struct retain_policy *p, struct state *st,
                         enum retain_bucket b, const struct snapshot *latest,
-                        const struct snapshot *s, size_t nr)
+                        const struct snapshot *s, size_t nr, size_t n)
 {
     int64_t value = bucket_of(b, s, nr);
     if (span_is_zero(&p->within[b]) || !is_within(&p->within[b], latest, s) ||
-        value == st->last_within[b])
+        (value == st->last_within[b] && nr != n - 1))
         return false;
     st->last_within[b] = value;
     return true;
@@ -212,7 +212,7 @@ void retain_apply(const struct retain_policy *p, const struct snapshot *const *l
         /* Every bucket must see every snapshot, kept already or not. */
         for (int b = 0; b < RETAIN_BUCKETS; b++) {
             bool counted = keep_counted(&st, b, list[i], i, n);
-            bool within = keep_within(p, &st, b, latest, list[i], i);
+            bool within = keep_within(p, &st, b, latest, list[i], i, n);
             keep[i] = keep[i] || counted || within;
         }
     }

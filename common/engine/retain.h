@@ -36,8 +36,8 @@ struct retain_policy {
     /* The newest of each of so many hours, days…; -1: of all. The oldest snapshot is kept
      * too while a count is not used up. */
     int keep[RETAIN_BUCKETS];
-    /* Everything in this span; by bucket: the newest of each hour, day… in it. That of
-     * RETAIN_LAST is the one that keeps everything. */
+    /* Everything in this span; by bucket: the newest of each hour, day… in it, and the
+     * oldest snapshot if that is in it. That of RETAIN_LAST keeps everything. */
     struct retain_span within[RETAIN_BUCKETS];
     /* Lists of tags: who has all of one list is kept. Borrowed. */
     const struct strings *tags;

@@ -291,6 +291,11 @@ struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct dige
     return NULL;
 }
 
+struct err *repo_clean(struct repo *r, struct store_leftovers *out)
+{
+    return store_clean(r->store, STORE_LEFTOVER_AGE_S, out);
+}
+
 struct err *repo_remove_file(struct repo *r, enum repo_kind kind, const struct digest *id)
 {
     char name[STORE_NAME_MAX];

@@ -135,6 +135,9 @@ struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct diges
 struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
                           uint64_t offset, size_t n, struct buf *out) MUST_USE;
 
+/* Removes what killed writers left unfinished a day ago or earlier; adds to *out. */
+struct err *repo_clean(struct repo *r, struct store_leftovers *out) MUST_USE;
+
 struct repo_file {
     struct digest id;
     uint64_t bytes;

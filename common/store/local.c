@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/mem.h"
 #include "common/store/local_own.h"
 
+static const char *const layout[] = {"data", "index", "keys", "locks", "snapshots"};
 static atomic_uint temp_counter;
 
 void local_fd_close(int *fd)
@@ -244,6 +246,53 @@ static void local_close(struct store *s)
     free(s);
 }
 
+/* Ours are "…-tmp-PID-NUMBER", restic's "ID-tmp-NUMBER". */
+static bool is_temp(const char *name)
+{
+    return strstr(name, "-tmp-") != NULL;
+}
+
+static struct err *clean_dir(int at, const char *name, int64_t before_s, bool deeper,
+                             struct store_leftovers *out)
+{
+    struct dirent **entries = NULL;
+    LOCAL_AUTO_FD int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return NULL;
+    int n = fd < 0 ? -1 : scandirat(fd, ".", &entries, skip_dots, by_bytes);
+    if (n < 0)
+        return err_os(errno, "list '%s'", name);
+    struct err *e = NULL;
+    for (int i = 0; i < n; i++) {
+        const char *entry = entries[i]->d_name;
+        struct stat st;
+        if (!e && fstatat(fd, entry, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+            if (S_ISDIR(st.st_mode) && deeper)
+                e = clean_dir(fd, entry, before_s, false, out);
+            else if (S_ISREG(st.st_mode) && is_temp(entry) && st.st_mtime < before_s &&
+                     unlinkat(fd, entry, 0) == 0) {
+                out->files++;
+                out->bytes += (uint64_t)st.st_size;
+            }
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return e;
+}
+
+static struct err *local_clean(struct store *s, int64_t older_s,
+                               struct store_leftovers *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (size_t i = 0; i < ARRAY_LEN(layout); i++)
+        TRY_CTX(
+            clean_dir(local_of(s)->root_fd, layout[i], now.tv_sec - older_s, true, out),
+            "clean '%s'", s->url);
+    return NULL;
+}
+
 static const struct store_vt local_vt = {
     .put = local_put,
     .begin = local_begin,
@@ -253,6 +302,7 @@ static const struct store_vt local_vt = {
     .list = local_list,
     .stat = local_stat,
     .remove = local_remove,
+    .clean = local_clean,
     .close = local_close,
 };
 
@@ -275,10 +325,9 @@ static struct err *make_fan(int fd)
 /* What stock restic makes too. */
 static struct err *make_layout(int fd, const char *path)
 {
-    static const char *const dirs[] = {"data", "index", "keys", "locks", "snapshots"};
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
-        if (mkdirat(fd, dirs[i], 0700) && errno != EEXIST)
-            return err_os(errno, "make directory '%s' in '%s'", dirs[i], path);
+    for (size_t i = 0; i < ARRAY_LEN(layout); i++)
+        if (mkdirat(fd, layout[i], 0700) && errno != EEXIST)
+            return err_os(errno, "make directory '%s' in '%s'", layout[i], path);
     TRY(make_fan(fd));
     return local_sync_dir(fd, path);
 }

@@ -26,19 +26,36 @@ static struct err *check_name(const char *name)
     return NULL;
 }
 
-struct err *store_open(const char *url, unsigned flags, struct store **out)
+static bool has_scheme(const char *url)
 {
     const char *colon = strchr(url, ':');
     const char *slash = strchr(url, '/');
-    if (colon && (!slash || colon < slash)) {
-        if (strncmp(url, "local:", 6) != 0)
+    return colon && (!slash || colon < slash);
+}
+
+struct err *store_open_with(const char *url, unsigned flags,
+                            const struct store_opts *opts, struct store **out)
+{
+    struct store_opts all = opts ? *opts : (struct store_opts){0};
+    AUTO(str) char *plain = NULL;
+    const char *path = url;
+    if (has_scheme(url)) {
+        TRY(store_opts_read(url, &all, &plain));
+        if (strncmp(plain, "local:", 6) != 0)
             return err_new(ERR_INVALID,
                            "repository '%s': unknown scheme (known: local:PATH)", url);
-        url += 6;
+        path = plain + 6;
     }
-    if (!*url)
+    if (!*path)
         return err_new(ERR_INVALID, "the repository's path is empty");
-    return store_local_open(url, flags, out);
+    TRY(store_local_open(path, flags, out));
+    *out = store_wrap(*out, &all);
+    return NULL;
+}
+
+struct err *store_open(const char *url, unsigned flags, struct store **out)
+{
+    return store_open_with(url, flags, NULL, out);
 }
 
 void store_close(struct store *s)
@@ -134,4 +151,11 @@ struct err *store_remove(struct store *s, const char *name)
     if (!(s->flags & STORE_RECLAIM) && strncmp(name, "locks/", 6) != 0)
         return err_new(ERR_DENIED, "'%s' may not be removed here", name);
     return s->vt->remove(s, name);
+}
+
+struct err *store_clean(struct store *s, int64_t older_s, struct store_leftovers *out)
+{
+    if (!(s->flags & STORE_RECLAIM))
+        return err_new(ERR_DENIED, "leftovers may not be removed here");
+    return s->vt->clean ? s->vt->clean(s, older_s, out) : NULL;
 }

@@ -5,6 +5,7 @@
 #ifndef COMMON_STORE_STORE_H
 #define COMMON_STORE_STORE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +20,59 @@ enum store_flags {
     STORE_CREATE = 1,  /* make the place when it does not exist */
     STORE_RECLAIM = 2, /* allow removing any object, not only locks */
 };
+
+enum store_op { STORE_PUT, STORE_GET, STORE_LIST, STORE_STAT, STORE_REMOVE, STORE_OPS };
+/* "put", "get"…: static. */
+const char *store_op_name(enum store_op op);
+
+/* Counts of one operation; any thread may read and add. */
+enum { STORE_METER_BOUNDS = 15 };
+extern const int64_t store_meter_bounds_ms[STORE_METER_BOUNDS];
+struct store_meter_op {
+    atomic_uint_fast64_t calls;  /* attempts, that is */
+    atomic_uint_fast64_t errors; /* but for "exists" and "does not exist" */
+    atomic_uint_fast64_t bytes;
+    atomic_uint_fast64_t took_ms; /* in all */
+    /* Calls that took no longer than each bound; the last: longer than all. */
+    atomic_uint_fast64_t histogram[STORE_METER_BOUNDS + 1];
+};
+struct store_meter {
+    struct store_meter_op ops[STORE_OPS];
+};
+
+/* Where wrappers take time from, so that tests need not wait. */
+struct store_clock {
+    int64_t (*now_ms)(void *ctx); /* never goes backwards */
+    void (*sleep_ms)(void *ctx, int64_t ms);
+    void *ctx;
+};
+
+/* What is put around a backend; all zero: nothing. */
+struct store_opts {
+    /* Calls that fail with UNAVAILABLE or TIMEOUT are made again so often, after a random
+     * part of base * 2^n, at most max. A put or removal of unknown outcome is looked up.
+     */
+    unsigned retries;
+    int64_t retry_base_ms; /* 0: 1 s */
+    int64_t retry_max_ms;  /* 0: 5 min */
+    /* After so many such failures in a row calls fail at once, but for one every open_ms.
+     */
+    unsigned breaker_failures;
+    int64_t breaker_open_ms; /* 0: 15 s */
+    uint64_t up_bytes_per_s; /* 0: no limit */
+    uint64_t down_bytes_per_s;
+    struct store_meter *meter;       /* outlives the store; NULL: nothing is counted */
+    const struct store_clock *clock; /* NULL: the real one */
+    const atomic_bool *cancel;       /* ends waiting; may be NULL */
+};
+
+/* Unfinished objects that killed writers left. */
+struct store_leftovers {
+    uint64_t files;
+    uint64_t bytes;
+};
+/* No put takes so long. */
+enum { STORE_LEFTOVER_AGE_S = 24 * 3600 };
 
 struct store;
 /* An object that is written in pieces before its name is known. */
@@ -39,6 +93,8 @@ struct store_vt {
     struct err *(*list)(struct store *s, const char *dir, store_visit *visit, void *ctx);
     struct err *(*stat)(struct store *s, const char *name, uint64_t *bytes);
     struct err *(*remove)(struct store *s, const char *name);
+    /* May be NULL: nothing can be left over. */
+    struct err *(*clean)(struct store *s, int64_t older_s, struct store_leftovers *out);
     void (*close)(struct store *s);
 };
 
@@ -50,8 +106,18 @@ struct store {
 };
 
 /* Opens "local:PATH" or a plain path. NOT_FOUND: there is no such place; INVALID: the
- * scheme is unknown. */
+ * scheme, or an option, is unknown. Behind a scheme, options may follow the path:
+ * "local:PATH?up=20MiB&down=50MiB&retries=8&breaker=5" (bytes a second;
+ * breaker_failures). */
 struct err *store_open(const char *url, unsigned flags, struct store **out) MUST_USE;
+/* The same with options for what the URL does not say. */
+struct err *store_open_with(const char *url, unsigned flags,
+                            const struct store_opts *opts, struct store **out) MUST_USE;
+/* Puts the wrappers that the options ask for around a store, which it takes over. */
+struct store *store_wrap(struct store *s, const struct store_opts *opts);
+/* Reads the options behind a URL's '?' over *opts; *plain is the URL without (malloc). */
+struct err *store_opts_read(const char *url, struct store_opts *opts,
+                            char **plain) MUST_USE;
 void store_close(struct store *s);
 DEFINE_AUTO(store, struct store *, store_close);
 
@@ -80,6 +146,11 @@ struct err *store_stat(struct store *s, const char *name, uint64_t *bytes) MUST_
 /* Removes an object; DENIED for anything but "locks/…" unless opened with
  * STORE_RECLAIM. */
 struct err *store_remove(struct store *s, const char *name) MUST_USE;
+
+/* Removes what writers that were killed left unfinished, if it is older than so many
+ * seconds (STORE_LEFTOVER_AGE_S); adds to *out. DENIED without STORE_RECLAIM. */
+struct err *store_clean(struct store *s, int64_t older_s,
+                        struct store_leftovers *out) MUST_USE;
 
 /* A backend's own upload starts with this. */
 struct store_upload {

@@ -185,17 +185,23 @@ static int run_key(struct ctl *c)
 static int run_unlock(struct ctl *c)
 {
     AUTO_ACCESS struct repo_access a = {0};
+    struct store_leftovers left = {0};
     size_t removed = 0;
-    int rc = repo_access_want(c, 0, &a);
+    int rc = repo_access_want(c, REPO_WANT_REMOVE, &a);
     if (rc)
         return rc;
     struct err *e = lock_remove_stale(a.io, ctl_has(c, "all"), &removed);
+    if (!e)
+        e = repo_clean(a.repo, &left);
     if (e)
         return fail(c, e);
     if (c->json)
-        ctl_print_json(json_pack("{s:s, s:I}", "message_type", "summary", "removed",
-                                 (json_int_t)removed));
-    ctl_say(c, "%zu locks removed\n", removed);
+        ctl_print_json(json_pack("{s:s, s:I, s:I, s:I}", "message_type", "summary",
+                                 "removed", (json_int_t)removed, "leftover_files",
+                                 (json_int_t)left.files, "leftover_bytes",
+                                 (json_int_t)left.bytes));
+    ctl_say(c, "%zu locks removed, %" PRIu64 " unfinished files of long ago\n", removed,
+            left.files);
     return CTL_OK;
 }
 

@@ -161,6 +161,7 @@ static struct err *forget_with(struct ctl *c, struct repo_access *a,
     o->host = ctl_value(c, "host");
     o->path = ctl_value(c, "path");
     o->now = (struct go_time){now.tv_sec, (uint32_t)now.tv_nsec};
+    o->allow_empty = ctl_has(c, "allow-remove-all");
     o->dry_run = ctl_has(c, "dry-run");
     o->lock = a->lock;
     o->cancel = &ctl_cancelled;
@@ -225,6 +226,8 @@ static void print_reclaim_json(const struct reclaim_result *r, bool dry)
         {"freed_bytes", r->freed_bytes},
         {"waiting", r->waiting},
         {"pending_packs", r->pending_packs},
+        {"leftover_files", r->leftover_files},
+        {"leftover_bytes", r->leftover_bytes},
     };
     json_t *o = json_pack("{s:s, s:b}", "message_type", "summary", "dry_run", dry);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
@@ -341,6 +344,7 @@ static const struct ctl_option forget_options[] = {
     {"tag", "TAG[,TAG]", "only snapshots with all these tags (repeatable: or these)", 0},
     {"group-by", "WHAT", "count within equal host, paths, tags (default host,paths)",
      'g'},
+    {"allow-remove-all", NULL, "even if nothing stays of some group", 0},
     {"dry-run", NULL, "show what would be removed", 'n'},
     {0},
 };
