@@ -1,7 +1,7 @@
 # Stillpoint's one Makefile. `make help` lists the targets.
 #
 # VARIANT chooses the instrumentation and the folder under build/:
-#   release (default) · asan (ASan+UBSan) · tsan
+#   release (default) · asan (ASan+UBSan) · tsan · fuzz (clang's, for tests/fuzz/run)
 # CC chooses the compiler; both gcc and clang must build without a warning.
 
 VARIANT ?= release
@@ -13,6 +13,7 @@ DESTDIR ?=
 
 CFLAGS_asan    := -DSTILLPOINT_FAILPOINTS -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan    := -O1 -fsanitize=thread -fno-omit-frame-pointer
+CFLAGS_fuzz    := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS  := -std=gnu11 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
            -Wvla -Wpointer-arith -Wwrite-strings -fno-common -fPIE $(CFLAGS_$(VARIANT))
@@ -51,13 +52,14 @@ PROGRAMS := $(if $(wildcard coordinator/shell/main.c),$(B)/stillpoint-coordinato
 UNITS := $(UNIT_C:%.c=$(B)/%)
 TOOLS := $(TOOL_C:%.c=$(B)/%)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
+CORPUS := $(B)/tests/fuzz/corpus_test
 
-.PHONY: all check check-threaded model sweep lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded model fuzz sweep bench lint format install clean help units sim tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
 all: $(PROGRAMS) $(TOOLS)   ## build every program
-units: $(UNITS)             ## build the unit tests
+units: $(UNITS) $(CORPUS)   ## build the unit tests
 tools: $(TOOLS)             ## build the programs that tests use
 sim: $(SIM)                 ## build the simulator
 
@@ -107,11 +109,17 @@ $(UNITS): $(B)/%: $(B)/%.o $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)
 $(B)/tests/sim/sim: $(call obj,$(SIM_C)) $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
 
+$(CORPUS): $(CORPUS).o $(B)/tests/fuzz/targets.o $(LIB_COMMON)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(TEST_LIBS)
+
+$(B)/tests/fuzz/fuzz: $(B)/tests/fuzz/fuzz.o $(B)/tests/fuzz/targets.o $(LIB_COMMON)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
+
 $(TOOLS): $(B)/%: $(B)/%.o $(LIB_AGENT) $(LIB_COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lsqlite3
 
 check: units sim            ## run unit tests and the scripted simulations
-	deploy/run-units $(UNITS) $(SIM)
+	deploy/run-units $(UNITS) $(CORPUS) $(SIM)
 
 # What has threads: the rest is pure, or one loop.
 THREADED := $(filter $(foreach d,rpc etcd loop engine repo,$(B)/tests/unit/$(d)/%),$(UNITS))
@@ -127,10 +135,17 @@ tsan:                       ## threaded unit tests under TSan
 model:                      ## model-check the protocol with spin (minutes)
 	tests/model/run
 
+FUZZ_SECONDS ?= 1800
+fuzz:                       ## fuzz every parser, FUZZ_SECONDS (1800) each
+	tests/fuzz/run $(FUZZ_SECONDS)
+
 sweep:                      ## kill every daemon at every state, as root (minutes)
 	$(MAKE) VARIANT=asan all
 	tests/integration/takeover.sh
 	tests/integration/kill.sh
+
+bench: all                  ## us, restic and borg on the same data (BENCH_SIZE=full: an hour)
+	tests/bench/run
 
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run

@@ -241,12 +241,14 @@ lab_group() {
         printf 'group: ledger\nrepository: ledger\nhold_limit: %s\npartitions:\n' "${1:-10s}"
         for ((n = 1; n <= LAB_NODES; n++)); do printf '  - node-%s/ledger\n' "$n"; done
     } >"$LAB/etc/ledger.yaml"
-    lab_wait 15 lab_all_connected || lab_die "not all agents have registered"
+    lab_wait 15 lab_all_ready || lab_die "not all agents have registered"
     "$BUILD/stillpoint" group apply -f "$LAB/etc/ledger.yaml" -q || lab_die "group"
 }
 
-lab_all_connected() {
-    (($("$BUILD/stillpoint" node list | grep -c " connected ") == LAB_NODES))
+# Every agent is there, and so is every guardian: an agent without one has an error to tell.
+lab_all_ready() {
+    (($("$BUILD/stillpoint" node list | grep -c " connected ") == LAB_NODES)) &&
+        ! "$BUILD/stillpoint" partition list --json | grep -q '"error":'
 }
 
 # lab_adopt DIR: takes over what an earlier run left running there, for lab_down.

@@ -20,6 +20,7 @@
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 
+#define DYING_MS 1000   /* how long a keeper that was killed is waited for */
 #define ORPHANS_MS 2000 /* how long doers of a dead keeper are waited for */
 #define BACKLOG 8
 
@@ -31,17 +32,22 @@ static struct err *make_dir(const char *path, mode_t mode)
     return NULL;
 }
 
-/* Opens dir/name and locks it if nobody else has. */
-static struct err *lock_file(const char *dir, const char *name, int *fd, bool *locked)
+/* Opens dir/name and locks it, unless somebody else has it for as long as this. */
+static struct err *lock_file(const char *dir, const char *name, int patience_ms, int *fd,
+                             bool *locked)
 {
     AUTO(str) char *path = mem_printf("%s/%s", dir, name);
     *fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (*fd < 0)
         return err_os(errno, "open '%s'", path);
-    *locked = flock(*fd, LOCK_EX | LOCK_NB) == 0;
-    if (!*locked && errno != EWOULDBLOCK)
-        return err_os(errno, "lock '%s'", path);
-    return NULL;
+    for (int waited_ms = 0;; waited_ms += 10) {
+        *locked = flock(*fd, LOCK_EX | LOCK_NB) == 0;
+        if (!*locked && errno != EWOULDBLOCK)
+            return err_os(errno, "lock '%s'", path);
+        if (*locked || waited_ms >= patience_ms)
+            return NULL;
+        poll(NULL, 0, 10);
+    }
 }
 
 /* Doers whose keeper died thaw what they hold and exit. One that hangs in a freeze call
@@ -49,11 +55,7 @@ static struct err *lock_file(const char *dir, const char *name, int *fd, bool *l
 static struct err *wait_for_orphans(const char *dir, int *life_lock)
 {
     bool locked;
-    TRY(lock_file(dir, "doers.lock", life_lock, &locked));
-    for (int waited_ms = 0; !locked && waited_ms < ORPHANS_MS; waited_ms += 10) {
-        poll(NULL, 0, 10);
-        locked = flock(*life_lock, LOCK_EX | LOCK_NB) == 0;
-    }
+    TRY(lock_file(dir, "doers.lock", ORPHANS_MS, life_lock, &locked));
     if (!locked)
         log_warn("guardian", "orphans",
                  "error=\"an earlier guardian's doer still lives\"");
@@ -98,7 +100,9 @@ static struct err *start(const struct config *c, const char *runtime, int *life_
 {
     bool alone;
     int keeper_lock; /* kept open, and locked, until the process ends */
-    TRY(lock_file(runtime, "keeper.lock", &keeper_lock, &alone));
+    /* One that was killed lives on for a moment; what it froze must not wait for a
+     * second start. */
+    TRY(lock_file(runtime, "keeper.lock", DYING_MS, &keeper_lock, &alone));
     if (!alone)
         return err_new(ERR_CONFLICT, "another guardian runs already ('%s/keeper.lock')",
                        runtime);

@@ -297,6 +297,7 @@ static void backup_start(struct backup *b, struct repo *r, const struct backup_o
 {
     struct digest secret;
     pthread_mutex_init(&b->mu, NULL);
+    pthread_cond_init(&b->changed, NULL);
     b->repo = r;
     b->opts = opts;
     b->problems = &out->problems;
@@ -311,13 +312,11 @@ static void backup_start(struct backup *b, struct repo *r, const struct backup_o
 
 static void backup_end(struct backup *b)
 {
-    workq_free(b->queue);
-    for (unsigned i = 0; i < BACKUP_WORKERS_MAX; i++)
-        repo_io_free(b->ios[i]);
     repo_io_free(b->scan_io);
     scan_names_free(b->names);
-    buf_fini(&b->path);
+    free(b->units);
     err_free(b->fatal);
+    pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->mu);
 }
 

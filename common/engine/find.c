@@ -1,5 +1,6 @@
 #include "common/engine/find.h"
 
+#include <fnmatch.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -87,6 +88,73 @@ struct err *find_list(struct repo_io *io, const struct digest *tree, const char 
         e = list_tree(&l, &nd.subtree, 0);
     node_fini(&nd);
     buf_fini(&l.path);
+    return e;
+}
+
+struct search {
+    struct repo_io *io;
+    const struct find_query *query;
+    struct idset *barren; /* NULL: paths matter, trees cannot be skipped */
+    find_visit *visit;
+    void *ctx;
+    struct buf path;
+    uint64_t found;
+};
+
+static bool is_match(const struct search *s, const struct node *nd)
+{
+    const struct find_query *q = s->query;
+    int flags = q->ignore_case ? FNM_CASEFOLD : 0;
+    if (q->type != NODE_NONE && q->type != nd->type)
+        return false;
+    for (size_t i = 0; i < q->patterns_n; i++) {
+        bool whole = strchr(q->patterns[i], '/') != NULL;
+        const char *text = whole ? buf_text(&s->path) : nd->name;
+        if (fnmatch(q->patterns[i], text, flags | (whole ? FNM_PATHNAME : 0)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static struct err *search_tree(struct search *s, const struct digest *tree,
+                               unsigned depth)
+{
+    AUTO_TREE struct tree t = {0};
+    uint64_t before = s->found;
+    if (depth > DEPTH_MAX)
+        return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
+    if (s->barren && idset_has(s->barren, tree))
+        return NULL;
+    TRY(repo_load_tree(s->io, tree, &t));
+    for (size_t i = 0; i < t.n; i++) {
+        const struct node *nd = &t.nodes[i];
+        size_t length = s->path.len;
+        buf_char(&s->path, '/');
+        buf_str(&s->path, nd->name);
+        if (is_match(s, nd)) {
+            s->found++;
+            TRY(s->visit(s->ctx, buf_text(&s->path), nd));
+        }
+        if (nd->type == NODE_DIR)
+            TRY(search_tree(s, &nd->subtree, depth + 1));
+        s->path.len = length;
+        s->path.data[length] = '\0';
+    }
+    if (s->barren && s->found == before)
+        idset_add(s->barren, tree);
+    return NULL;
+}
+
+struct err *find_match(struct repo_io *io, const struct digest *tree,
+                       const struct find_query *query, struct idset *barren,
+                       find_visit *visit, void *ctx)
+{
+    struct search s = {io, query, barren, visit, ctx, {0}, 0};
+    for (size_t i = 0; i < query->patterns_n; i++)
+        if (strchr(query->patterns[i], '/'))
+            s.barren = NULL;
+    struct err *e = search_tree(&s, tree, 0);
+    buf_fini(&s.path);
     return e;
 }
 

@@ -87,6 +87,16 @@ static const char *name_of(struct name_list *l, uint32_t id, bool group)
     return l->items[l->n++].name;
 }
 
+const char *scan_user(struct scan_names *names, uint32_t uid)
+{
+    return name_of(&names->users, uid, false);
+}
+
+const char *scan_group(struct scan_names *names, uint32_t gid)
+{
+    return name_of(&names->groups, gid, true);
+}
+
 struct err *scan_open_dir(int at_fd, const char *name, int *out)
 {
     *out = openat(at_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -117,7 +127,13 @@ static int by_bytes(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-struct err *scan_dir(int dir_fd, struct strings *out)
+static void names_add(struct buf *names, size_t *n, const char *s)
+{
+    buf_add(names, s, strlen(s) + 1);
+    (*n)++;
+}
+
+struct err *scan_list(int dir_fd, struct buf *names, size_t *n)
 {
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
@@ -131,12 +147,23 @@ struct err *scan_dir(int dir_fd, struct strings *out)
     while ((errno = 0, entry = readdir(d))) {
         const char *s = entry->d_name;
         if (s[0] != '.' || (s[1] && (s[1] != '.' || s[2])))
-            strings_add(out, s);
+            names_add(names, n, s);
     }
     int os = errno;
     closedir(d);
     if (os)
         return err_os(os, "list");
+    return NULL;
+}
+
+struct err *scan_dir(int dir_fd, struct strings *out)
+{
+    AUTO_BUF struct buf names = {0};
+    size_t n = 0;
+    TRY(scan_list(dir_fd, &names, &n));
+    const char *s = buf_text(&names);
+    for (size_t i = 0; i < n; i++, s += strlen(s) + 1)
+        strings_add(out, s);
     if (out->n)
         qsort(out->items, out->n, sizeof *out->items, by_bytes);
     return NULL;
@@ -200,6 +227,17 @@ static struct go_time time_of(struct timespec t)
     return (struct go_time){t.tv_sec, (uint32_t)t.tv_nsec};
 }
 
+struct err *scan_extras(int dir_fd, const char *name, int fd, mode_t mode,
+                        struct node *out)
+{
+    if (S_ISLNK(mode))
+        TRY(read_target(dir_fd, name, out));
+    AUTO(str)
+    char *path = fd >= 0 ? NULL : mem_printf("/proc/self/fd/%d/%s", dir_fd, name);
+    const struct attr_place place = {fd, path};
+    return read_attrs(&place, out);
+}
+
 struct err *scan_node(struct scan_names *names, int dir_fd, const char *name, int fd,
                       const struct stat *st, struct node *out)
 {
@@ -220,11 +258,7 @@ struct err *scan_node(struct scan_names *names, int dir_fd, const char *name, in
         out->links = st->st_nlink;
     if (out->type == NODE_DEV || out->type == NODE_CHARDEV)
         out->device = st->st_rdev;
-    if (out->type == NODE_SYMLINK)
-        TRY(read_target(dir_fd, name, out));
-    AUTO(str) char *path = mem_printf("/proc/self/fd/%d/%s", dir_fd, name);
-    const struct attr_place place = {fd, path};
-    return read_attrs(&place, out);
+    return scan_extras(dir_fd, name, fd, st->st_mode, out);
 }
 
 bool scan_is_excluded(const char *const *patterns, size_t n, const char *root,

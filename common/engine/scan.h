@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "common/base/attr.h"
+#include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/repo/snapshot.h"
 #include "common/repo/tree.h"
@@ -33,6 +34,12 @@ struct err *scan_open_dir(int at_fd, const char *name, int *out) MUST_USE;
  * that of the open file. INVALID: it is no regular file. */
 struct err *scan_open_file(int at_fd, const char *name, int *out,
                            struct stat *st) MUST_USE;
+/* Names of ids, "" when unknown; borrowed until the next call. */
+const char *scan_user(struct scan_names *names, uint32_t uid);
+const char *scan_group(struct scan_names *names, uint32_t gid);
+/* The names in a directory, one after the other with their NULs, in no order; their
+ * number goes to *n. Keeps dir_fd open. */
+struct err *scan_list(int dir_fd, struct buf *names, size_t *n) MUST_USE;
 /* The names in a directory, sorted by bytes, without "." and "..". Keeps dir_fd open. */
 struct err *scan_dir(int dir_fd, struct strings *out) MUST_USE;
 
@@ -42,6 +49,10 @@ struct err *scan_dir(int dir_fd, struct strings *out) MUST_USE;
 bool scan_is_excluded(const char *const *patterns, size_t n, const char *root,
                       const char *path, const char *name);
 
+/* The parts of scan_node that only some entries have: a link's target, extended
+ * attributes. Same arguments. */
+struct err *scan_extras(int dir_fd, const char *name, int fd, mode_t mode,
+                        struct node *out) MUST_USE;
 /* Fills a zeroed node from the entry `name` of a directory (or, with name "", from the
  * descriptor itself): all but content, subtree and device_id. `st` is its stat. Extended
  * attributes are read through `fd` when that is >= 0. */

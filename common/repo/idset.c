@@ -12,13 +12,19 @@ void idset_fini(struct idset *s)
     *s = (struct idset){0};
 }
 
-/* The slot that holds the id, or the free one where it belongs. Digests are uniform, so
- * their first bytes are the hash. */
-static size_t find(const struct idset *s, const struct digest *id)
+/* Where an id would be if nothing had been in its way: digests are uniform,
+ * so their first bytes are the hash. */
+static size_t home(const struct idset *s, const struct digest *id)
 {
     uint64_t h;
     memcpy(&h, id->b, sizeof h);
-    size_t i = h & (s->cap - 1);
+    return h & (s->cap - 1);
+}
+
+/* The slot that holds the id, or the free one where it belongs. */
+static size_t find(const struct idset *s, const struct digest *id)
+{
+    size_t i = home(s, id);
     while (s->used[i] && !digest_equal(&s->slots[i], id))
         i = (i + 1) & (s->cap - 1);
     return i;
@@ -50,6 +56,26 @@ bool idset_add(struct idset *s, const struct digest *id)
     s->slots[i] = *id;
     s->used[i] = 1;
     s->count++;
+    return true;
+}
+
+/* What follows in the same run moves up, so that no search stops at the hole. */
+bool idset_remove(struct idset *s, const struct digest *id)
+{
+    if (!s->cap)
+        return false;
+    size_t mask = s->cap - 1, hole = find(s, id);
+    if (!s->used[hole])
+        return false;
+    for (size_t i = (hole + 1) & mask; s->used[i]; i = (i + 1) & mask) {
+        size_t distance = (i - home(s, &s->slots[i])) & mask;
+        if (distance < ((i - hole) & mask))
+            continue;
+        s->slots[hole] = s->slots[i];
+        hole = i;
+    }
+    s->used[hole] = 0;
+    s->count--;
     return true;
 }
 

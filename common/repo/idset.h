@@ -18,6 +18,8 @@ struct idset {
 void idset_fini(struct idset *s);
 /* True when the id was not there before. */
 bool idset_add(struct idset *s, const struct digest *id);
+/* True when the id was there. */
+bool idset_remove(struct idset *s, const struct digest *id);
 bool idset_has(const struct idset *s, const struct digest *id);
 
 #endif

@@ -151,6 +151,8 @@ bool index_find_pack(const struct index *ix, const struct digest *id, size_t *at
 struct index_cursor index_blobs_of(const struct index *ix, size_t pack)
 {
     const struct pack_entry *p = index_pack(ix, pack);
+    if (!p->count) /* there may be no records at all */
+        return (struct index_cursor){.blob.pack = (uint32_t)pack};
     const struct index_record *first =
         pack < ix->base.packs_n ? ix->base.records + p->first : ix->records + p->first;
     return (struct index_cursor){

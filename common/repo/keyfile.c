@@ -132,3 +132,30 @@ struct err *keyfile_read(const void *json, size_t n, const void *password,
     crypt_wipe(&user, sizeof user);
     return e;
 }
+
+static char *text_of(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return mem_strdup(s ? s : "");
+}
+
+struct err *keyfile_info(const void *json, size_t n, struct keyfile_info *out)
+{
+    json_t *o = json_loadb(json, n, 0, NULL);
+    bool ok = json_is_string(json_object_get(o, "kdf"));
+    if (ok)
+        *out = (struct keyfile_info){text_of(o, "created"), text_of(o, "username"),
+                                     text_of(o, "hostname")};
+    json_decref(o);
+    if (!ok)
+        return err_new(ERR_CORRUPT, "key file: it is malformed");
+    return NULL;
+}
+
+void keyfile_info_fini(struct keyfile_info *info)
+{
+    free(info->created);
+    free(info->username);
+    free(info->hostname);
+    *info = (struct keyfile_info){0};
+}

@@ -1,14 +1,10 @@
 #include "common/repo/lock.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/mem.h"
 
@@ -16,27 +12,27 @@
 enum {
     WAIT_MS = 200, /* between writing a lock and looking for others */
     REFRESH_S = 5 * 60,
-    STALE_S = 30 * 60,
     LOST_S = 22 * 60 + 30, /* without a refresh this long, stop writing */
 };
 
 struct repo_lock {
     struct repo *repo;
     struct repo_io *io; /* of the refreshing thread, once it runs */
-    bool exclusive;
-    struct digest id;
+    struct lock_claim claim;
     pthread_t thread;
     bool running;
     pthread_mutex_t mu; /* guards stop */
     pthread_cond_t wake;
     bool stop;
-    _Atomic int64_t fresh_s; /* boottime of the newest lock file */
+    pthread_mutex_t refreshing; /* guards claim.id and the file it names */
+    atomic_bool lost;           /* somebody removed our file */
+    _Atomic int64_t fresh_s;    /* boottime of the newest lock file */
 };
 
-static int64_t clock_s(clockid_t id)
+static int64_t boottime_s(void)
 {
     struct timespec t;
-    clock_gettime(id, &t);
+    clock_gettime(CLOCK_BOOTTIME, &t);
     return t.tv_sec;
 }
 
@@ -47,109 +43,89 @@ static void ignore_hangup(void)
         signal(SIGHUP, SIG_IGN);
 }
 
-static void own_hostname(char out[256])
-{
-    memset(out, 0, 256);
-    gethostname(out, 255);
-}
-
 /* Writes a lock file and returns its id. */
 static struct err *write_lock(struct repo_lock *l, struct digest *id)
 {
     AUTO_BUF struct buf json = {0};
     AUTO_BUF struct buf sealed = {0};
     struct timespec now;
-    char host[256];
     clock_gettime(CLOCK_REALTIME, &now);
-    own_hostname(host);
-    buf_str(&json, "{\"time\":\"");
-    go_time_format(&json, (struct go_time){now.tv_sec, (uint32_t)now.tv_nsec});
-    buf_printf(&json,
-               "\",\"exclusive\":%s,\"hostname\":", l->exclusive ? "true" : "false");
-    go_json_string(&json, host, strlen(host));
-    buf_printf(&json, ",\"username\":\"%s\",\"pid\":%d",
-               geteuid() == 0 ? "root" : "stillpoint", (int)getpid());
-    if (getuid())
-        buf_printf(&json, ",\"uid\":%u", (unsigned)getuid());
-    if (getgid())
-        buf_printf(&json, ",\"gid\":%u", (unsigned)getgid());
-    buf_char(&json, '}');
+    l->claim.time = (struct go_time){now.tv_sec, (uint32_t)now.tv_nsec};
+    lock_claim_write(&l->claim, &json);
     repo_seal_file(l->io, json.data, json.len, &sealed, id);
     return repo_put_file(l->repo, REPO_LOCK, id, sealed.data, sealed.len);
 }
 
-static struct err *read_claim(struct repo_io *io, const struct digest *id,
-                              struct lock_claim *out)
+static struct err *check_other(const struct repo_lock *l, const struct lock_claim *c)
 {
-    AUTO_BUF struct buf json = {0};
-    TRY(repo_read_file(io, REPO_LOCK, id, &json));
-    json_t *o = json_loadb(json.data, json.len, 0, NULL);
-    const char *time = json_string_value(json_object_get(o, "time"));
-    const char *host = json_string_value(json_object_get(o, "hostname"));
-    bool ok = time && go_time_parse(time, strlen(time), &out->time);
-    out->exclusive = json_is_true(json_object_get(o, "exclusive"));
-    out->pid = (long)json_integer_value(json_object_get(o, "pid"));
-    snprintf(out->hostname, sizeof out->hostname, "%s", host ? host : "");
-    json_decref(o);
-    if (!ok)
-        return err_new(ERR_CORRUPT, "a lock file is malformed");
-    return NULL;
-}
-
-bool lock_claim_is_stale(const struct lock_claim *c, struct go_time now,
-                         const char *hostname)
-{
-    if (now.sec - c->time.sec > STALE_S)
-        return true;
-    if (strcmp(c->hostname, hostname) != 0 || c->pid <= 0)
-        return false;
-    return kill((pid_t)c->pid, 0) && errno == ESRCH;
-}
-
-static struct err *check_other(struct repo_lock *l, const struct digest *id)
-{
-    struct lock_claim c;
-    char host[256];
-    struct err *e = read_claim(l->io, id, &c);
-    if (e && e->kind == ERR_NOT_FOUND) {
-        err_free(e); /* given back since the listing */
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    bool both_reclaim = c->reclaims && l->claim.reclaims;
+    if (!c->exclusive && !l->claim.exclusive && !both_reclaim)
         return NULL;
-    }
-    TRY_CTX(e, "read a lock");
-    if (!c.exclusive && !l->exclusive)
-        return NULL;
-    own_hostname(host);
-    if (lock_claim_is_stale(&c, (struct go_time){clock_s(CLOCK_REALTIME), 0}, host))
+    /* Two that reclaim could lose data: there the clocks of two machines are not enough.
+     */
+    if (both_reclaim ? lock_claim_is_dead(c, &l->claim)
+                     : lock_claim_is_stale(c, (struct go_time){now.tv_sec, 0}, &l->claim))
         return NULL;
     return err_new(ERR_CONFLICT, "the repository is locked%s by process %ld on '%s'",
-                   c.exclusive ? " exclusively" : "", c.pid, c.hostname);
+                   c->exclusive   ? " exclusively"
+                   : both_reclaim ? " for reclaiming"
+                                  : "",
+                   c->pid, c->hostname);
 }
 
-static struct err *check_others(struct repo_lock *l, const struct digest *own)
+static struct err *check_others(struct repo_lock *l, bool have_own)
 {
-    struct repo_file *files = NULL;
+    struct lock_claim *list = NULL;
     size_t n = 0;
     struct err *e = NULL;
-    TRY(repo_list(l->repo, REPO_LOCK, &files, &n));
-    for (size_t i = 0; i < n && !e; i++)
-        if (files[i].bytes && !(own && digest_equal(own, &files[i].id)))
-            e = check_other(l, &files[i].id);
-    free(files);
+    bool seen = !have_own;
+    TRY(lock_list(l->io, &list, &n));
+    for (size_t i = 0; i < n && !e; i++) {
+        if (have_own && lock_claim_same_holder(&list[i], &l->claim))
+            seen = true;
+        else
+            e = check_other(l, &list[i]);
+    }
+    free(list);
+    if (!e && !seen)
+        return err_new(ERR_CONFLICT, "another process removed the lock just taken");
     return e;
 }
 
-/* New file first, then the old one goes: at no time is there none. */
-static void refresh(struct repo_lock *l)
+static bool is_too_late(const struct repo_lock *l)
+{
+    return boottime_s() - atomic_load(&l->fresh_s) > LOST_S;
+}
+
+/* New file first, then the old one goes: at no time is there none. If somebody took the
+ * old one away, or could have taken us for dead while this machine slept, they may have
+ * relied on our being gone: then the lock is lost for good. */
+static struct err *refresh(struct repo_lock *l)
 {
     struct digest fresh;
-    struct err *e = write_lock(l, &fresh);
-    if (!e) {
-        err_free(repo_remove_file(l->repo, REPO_LOCK, &l->id));
-        l->id = fresh;
-        atomic_store(&l->fresh_s, clock_s(CLOCK_BOOTTIME));
-    }
-    /* Tried again next time; repo_lock_check tells when it is too late. */
-    err_free(e);
+    uint64_t bytes;
+    struct err *e = repo_stat_file(l->repo, REPO_LOCK, &l->claim.id, &bytes);
+    if ((e && e->kind == ERR_NOT_FOUND) || is_too_late(l))
+        atomic_store(&l->lost, true);
+    TRY(e);
+    if (atomic_load(&l->lost))
+        return NULL;
+    TRY(write_lock(l, &fresh));
+    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->claim.id));
+    l->claim.id = fresh;
+    atomic_store(&l->fresh_s, boottime_s());
+    return NULL;
+}
+
+void repo_lock_refresh(struct repo_lock *l)
+{
+    pthread_mutex_lock(&l->refreshing);
+    /* A failure is tried again next time; repo_lock_check tells when it is too late. */
+    if (!atomic_load(&l->lost))
+        err_free(refresh(l));
+    pthread_mutex_unlock(&l->refreshing);
 }
 
 static void *keep_fresh(void *arg)
@@ -164,21 +140,24 @@ static void *keep_fresh(void *arg)
         if (waited != ETIMEDOUT || l->stop)
             continue;
         pthread_mutex_unlock(&l->mu);
-        refresh(l);
+        repo_lock_refresh(l);
         pthread_mutex_lock(&l->mu);
     }
     pthread_mutex_unlock(&l->mu);
     return NULL;
 }
 
-static struct repo_lock *lock_new(struct repo *r, bool exclusive)
+static struct repo_lock *lock_new(struct repo *r, enum lock_mode mode)
 {
     struct repo_lock *l = mem_zalloc(sizeof *l);
     pthread_condattr_t attr;
     l->repo = r;
     l->io = repo_io_new(r);
-    l->exclusive = exclusive;
+    lock_claim_own(&l->claim);
+    l->claim.exclusive = mode == LOCK_EXCLUSIVE;
+    l->claim.reclaims = mode == LOCK_RECLAIM;
     pthread_mutex_init(&l->mu, NULL);
+    pthread_mutex_init(&l->refreshing, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&l->wake, &attr);
@@ -189,6 +168,7 @@ static struct repo_lock *lock_new(struct repo *r, bool exclusive)
 static void lock_drop(struct repo_lock *l)
 {
     pthread_cond_destroy(&l->wake);
+    pthread_mutex_destroy(&l->refreshing);
     pthread_mutex_destroy(&l->mu);
     repo_io_free(l->io);
     free(l);
@@ -208,22 +188,22 @@ static struct err *start_keeping(struct repo_lock *l)
     return NULL;
 }
 
-struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out)
+struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock **out)
 {
     ignore_hangup();
-    struct repo_lock *l = lock_new(r, exclusive);
+    struct repo_lock *l = lock_new(r, mode);
     const struct timespec wait = {0, WAIT_MS * 1000000L};
-    struct err *e = check_others(l, NULL);
+    struct err *e = check_others(l, false);
     if (!e)
-        e = write_lock(l, &l->id);
+        e = write_lock(l, &l->claim.id);
     if (e) {
         lock_drop(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
     }
     /* Two processes that lock at the same instant see each other after the pause. */
     nanosleep(&wait, NULL);
-    atomic_store(&l->fresh_s, clock_s(CLOCK_BOOTTIME));
-    e = check_others(l, &l->id);
+    atomic_store(&l->fresh_s, boottime_s());
+    e = check_others(l, true);
     if (!e)
         e = start_keeping(l);
     if (e) {
@@ -234,11 +214,23 @@ struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out)
     return NULL;
 }
 
+struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out)
+{
+    return repo_lock_as(r, exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED, out);
+}
+
 struct err *repo_lock_check(struct repo_lock *l)
 {
-    if (clock_s(CLOCK_BOOTTIME) - atomic_load(&l->fresh_s) > LOST_S)
+    if (atomic_load(&l->lost))
+        return err_new(ERR_UNAVAILABLE, "somebody removed the repository's lock");
+    if (is_too_late(l))
         return err_new(ERR_UNAVAILABLE, "the repository's lock could not be refreshed");
     return NULL;
+}
+
+const struct lock_claim *repo_lock_claim(const struct repo_lock *l)
+{
+    return &l->claim;
 }
 
 void repo_lock_free(struct repo_lock *l)
@@ -252,6 +244,6 @@ void repo_lock_free(struct repo_lock *l)
         pthread_mutex_unlock(&l->mu);
         pthread_join(l->thread, NULL);
     }
-    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->id));
+    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->claim.id));
     lock_drop(l);
 }

@@ -1,5 +1,5 @@
 /* restic's locks: files that say who uses a repository. They keep stock `restic prune`
- * away from running backups. */
+ * away from running backups, and tell `reclaim` whom to wait for. */
 #ifndef COMMON_REPO_LOCK_H
 #define COMMON_REPO_LOCK_H
 
@@ -7,30 +7,36 @@
 
 #include "common/base/attr.h"
 #include "common/base/err.h"
+#include "common/repo/lock_claim.h"
 #include "common/repo/repo.h"
 
 struct repo_lock;
+
+enum lock_mode {
+    LOCK_SHARED, /* beside other shared ones */
+    /* Shared, but only one such lock at a time: an old one of another machine has to be
+     * removed by hand (lock_remove_stale). */
+    LOCK_RECLAIM,
+    LOCK_EXCLUSIVE, /* beside none */
+};
 
 /* Takes a lock and keeps it fresh from a thread of its own. CONFLICT: another process has
  * one that excludes it (the message says which). Locks of dead processes on this host and
  * locks older than 30 minutes do not count. Takes 200 ms. From the first call on, SIGHUP
  * is ignored unless the process handles it: restic probes holders of locks with it. */
+struct err *repo_lock_as(struct repo *r, enum lock_mode mode,
+                         struct repo_lock **out) MUST_USE;
+/* The same, shared or exclusive. */
 struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out) MUST_USE;
-/* An error once the lock could not be kept: stop writing. Any thread. */
+/* An error once the lock could not be kept, or somebody removed it: stop writing. Any
+ * thread. */
 struct err *repo_lock_check(struct repo_lock *l) MUST_USE;
+/* What our lock says, but for its changing id and time. */
+const struct lock_claim *repo_lock_claim(const struct repo_lock *l);
+/* Writes the lock anew now, as the thread does every five minutes. For tests. */
+void repo_lock_refresh(struct repo_lock *l);
 /* Gives the lock back. */
 void repo_lock_free(struct repo_lock *l);
 DEFINE_AUTO(repo_lock, struct repo_lock *, repo_lock_free);
-
-/* What a lock file says; for the staleness rule. */
-struct lock_claim {
-    struct go_time time;
-    bool exclusive;
-    long pid;
-    char hostname[256];
-};
-/* True if the holder must be gone: older than 30 minutes, or of this host and dead. */
-bool lock_claim_is_stale(const struct lock_claim *c, struct go_time now,
-                         const char *hostname);
 
 #endif

@@ -5,39 +5,53 @@
 
 #include "common/base/mem.h"
 
-struct pack *pack_new(void)
+struct err *pack_new(struct store *s, struct pack **out)
 {
-    return mem_zalloc(sizeof(struct pack));
+    AUTO(pack) struct pack *p = mem_zalloc(sizeof *p);
+    p->hash = hash_new();
+    TRY(store_begin(s, "data", &p->upload));
+    *out = STEAL(p);
+    return NULL;
 }
 
 void pack_free(struct pack *p)
 {
     if (!p)
         return;
-    buf_fini(&p->bytes);
+    struct digest unused;
+    store_abort(p->upload);
+    if (p->hash)
+        hash_end(p->hash, &unused);
     free(p->blobs);
     free(p);
 }
 
-void pack_add(struct pack *p, enum blob_type type, const struct digest *id,
-              const void *sealed, uint32_t length, uint32_t plain)
+static struct err *append(struct pack *p, const void *data, size_t n)
 {
-    assert(p->bytes.len + length <= UINT32_MAX);
+    hash_add(p->hash, data, n);
+    p->bytes += n;
+    return store_append(p->upload, data, n);
+}
+
+struct err *pack_add(struct pack *p, enum blob_type type, const struct digest *id,
+                     const void *sealed, uint32_t length, uint32_t plain)
+{
+    assert(p->bytes + length <= UINT32_MAX);
     assert(p->n == 0 || p->blobs[0].type == type);
     mem_reserve((void **)&p->blobs, &p->cap, p->n, sizeof *p->blobs);
     p->blobs[p->n++] = (struct blob_entry){
         .id = *id,
-        .offset = (uint32_t)p->bytes.len,
+        .offset = (uint32_t)p->bytes,
         .length = length,
         .plain = plain,
         .type = (uint8_t)type,
     };
-    buf_add(&p->bytes, sealed, length);
+    return append(p, sealed, length);
 }
 
 bool pack_is_full(const struct pack *p)
 {
-    return p->bytes.len >= PACK_TARGET || p->n >= PACK_BLOBS_MAX;
+    return p->bytes >= PACK_TARGET || p->n >= PACK_BLOBS_MAX;
 }
 
 static void add_u32(struct buf *b, uint32_t v)
@@ -53,9 +67,10 @@ static uint32_t get_u32(const uint8_t *p)
            (uint32_t)p[3] << 24;
 }
 
-void pack_finish(struct pack *p, struct crypt *c)
+struct err *pack_finish(struct pack *p, struct crypt *c, struct digest *id)
 {
     AUTO_BUF struct buf header = {0};
+    AUTO_BUF struct buf tail = {0};
     for (size_t i = 0; i < p->n; i++) {
         const struct blob_entry *e = &p->blobs[i];
         buf_char(&header, (char)(e->type + (e->plain ? 2 : 0)));
@@ -65,9 +80,17 @@ void pack_finish(struct pack *p, struct crypt *c)
         buf_add(&header, e->id.b, sizeof e->id.b);
     }
     size_t sealed = header.len + CRYPT_OVERHEAD;
-    crypt_seal(c, buf_text(&header), header.len, buf_room(&p->bytes, sealed));
-    p->bytes.len += sealed;
-    add_u32(&p->bytes, (uint32_t)sealed);
+    crypt_seal(c, buf_text(&header), header.len, buf_room(&tail, sealed));
+    tail.len += sealed;
+    add_u32(&tail, (uint32_t)sealed);
+    struct err *e = append(p, tail.data, tail.len);
+    hash_end(STEAL(p->hash), id);
+    return e;
+}
+
+struct err *pack_commit(struct pack *p, const char *name)
+{
+    return store_commit(STEAL(p->upload), name);
 }
 
 static struct err *parse_entries(const uint8_t *h, size_t n, uint64_t blobs_end,

@@ -1,5 +1,5 @@
 /* Pack files: sealed blobs, one after the other, then a sealed list of them. A pack holds
- * either data or trees. Pure but for the encryption's randomness; one thread a pack. */
+ * either data or trees, and is written to its store while it grows; one thread a pack. */
 #ifndef COMMON_REPO_PACK_H
 #define COMMON_REPO_PACK_H
 
@@ -12,6 +12,7 @@
 #include "common/base/err.h"
 #include "common/repo/crypt.h"
 #include "common/repo/index.h"
+#include "common/store/store.h"
 
 enum {
     PACK_TARGET = 16 << 20, /* a pack is closed when it reaches this */
@@ -24,21 +25,27 @@ enum {
 
 /* A pack being filled. */
 struct pack {
-    struct buf bytes;
+    struct store_upload *upload;
+    struct hash *hash; /* of the bytes so far */
+    uint64_t bytes;
     struct blob_entry *blobs;
     size_t n;
     size_t cap;
 };
 
-struct pack *pack_new(void);
+/* Begins a pack in the store. */
+struct err *pack_new(struct store *s, struct pack **out) MUST_USE;
+/* Gives up what was not finished. */
 void pack_free(struct pack *p);
 DEFINE_AUTO(pack, struct pack *, pack_free);
 /* Appends a sealed blob of `length` bytes; `plain` as in struct blob_entry. */
-void pack_add(struct pack *p, enum blob_type type, const struct digest *id,
-              const void *sealed, uint32_t length, uint32_t plain);
+struct err *pack_add(struct pack *p, enum blob_type type, const struct digest *id,
+                     const void *sealed, uint32_t length, uint32_t plain) MUST_USE;
 bool pack_is_full(const struct pack *p);
-/* Appends header and trailer; the file is p->bytes then. */
-void pack_finish(struct pack *p, struct crypt *c);
+/* Appends header and trailer and tells the pack's id. */
+struct err *pack_finish(struct pack *p, struct crypt *c, struct digest *id) MUST_USE;
+/* Stores a finished pack as object `name`. */
+struct err *pack_commit(struct pack *p, const char *name) MUST_USE;
 
 /* Reads the header of a whole pack (or of its last bytes, with `bytes` the file's size).
  * Entries go to *out (malloc), offsets included. CORRUPT: whatever does not fit. */

@@ -11,7 +11,6 @@
 #include "common/repo/repo_own.h"
 
 enum {
-    KEYS_MAX = 20, /* as restic: each try costs a scrypt */
     FORMAT_NEWEST = 2,
     MARK_ZSTD = 2, /* first byte of a compressed unpacked file */
 };
@@ -99,6 +98,25 @@ struct err *repo_init(struct store *store, const void *password, size_t password
     return e;
 }
 
+struct err *repo_parse_config(const void *json, size_t n, unsigned *version, char id[65])
+{
+    struct digest parsed;
+    json_t *o = json_loadb(json, n, 0, NULL);
+    json_int_t number = json_integer_value(json_object_get(o, "version"));
+    const char *text = json_string_value(json_object_get(o, "id"));
+    bool ok = text && digest_parse(text, &parsed);
+    if (ok)
+        memcpy(id, text, 65);
+    json_decref(o);
+    if (!ok)
+        return err_new(ERR_CORRUPT, "config: it is malformed");
+    if (number < 1 || number > FORMAT_NEWEST)
+        return err_new(ERR_INVALID, "repository format %lld is not supported",
+                       (long long)number);
+    *version = (unsigned)number;
+    return NULL;
+}
+
 static struct err *read_config(struct repo *r)
 {
     AUTO_BUF struct buf sealed = {0};
@@ -107,21 +125,7 @@ static struct err *read_config(struct repo *r)
     AUTO(crypt) struct crypt *c = crypt_new(&r->key);
     char *room = buf_room(&plain, sealed.len);
     TRY_CTX(crypt_open(c, (uint8_t *)sealed.data, sealed.len, room), "config");
-    json_t *o = json_loadb(room, sealed.len - CRYPT_OVERHEAD, 0, NULL);
-    json_int_t version = json_integer_value(json_object_get(o, "version"));
-    const char *id = json_string_value(json_object_get(o, "id"));
-    struct digest parsed;
-    bool ok = id && digest_parse(id, &parsed);
-    if (ok)
-        memcpy(r->id, id, sizeof r->id);
-    json_decref(o);
-    if (!ok)
-        return err_new(ERR_CORRUPT, "config: it is malformed");
-    if (version < 1 || version > FORMAT_NEWEST)
-        return err_new(ERR_INVALID, "repository format %d is not supported",
-                       (int)version);
-    r->version = (unsigned)version;
-    return NULL;
+    return repo_parse_config(room, sealed.len - CRYPT_OVERHEAD, &r->version, r->id);
 }
 
 static struct err *try_key(struct repo *r, const struct digest *id, const void *password,
@@ -146,9 +150,11 @@ static struct err *find_key(struct repo *r, const void *password, size_t passwor
     struct err *worst = NULL;
     bool opened = false;
     TRY(repo_list(r, REPO_KEY, &keys, &n));
-    for (size_t i = 0; i < n && i < KEYS_MAX && !opened; i++) {
+    for (size_t i = 0; i < n && i < REPO_KEYS_MAX && !opened; i++) {
         struct err *e = try_key(r, &keys[i].id, password, password_n);
         opened = e == NULL;
+        if (opened)
+            r->key_id = keys[i].id;
         if (e && e->kind != ERR_DENIED && !worst)
             worst = STEAL(e);
         err_free(e);
@@ -172,6 +178,7 @@ struct err *repo_open(struct store *store, const void *password, size_t password
     uint64_t bytes;
     r->store = store;
     pthread_mutex_init(&r->mu, NULL);
+    pthread_cond_init(&r->put_back, NULL);
     TRY_CTX(store_stat(store, "config", &bytes), "'%s' is not a repository", store->url);
     TRY_CTX(find_key(r, password, password_n), "open repository '%s'", store->url);
     TRY_CTX(read_config(r), "open repository '%s'", store->url);
@@ -183,16 +190,22 @@ void repo_close(struct repo *r)
 {
     if (!r)
         return;
-    store_close(r->store);
-    crypt_wipe(&r->key, sizeof r->key);
-    pthread_mutex_destroy(&r->mu);
-    index_fini(&r->index);
     for (int t = 0; t < BLOB_TYPES; t++) {
         idset_fini(&r->claimed[t]);
         for (int i = 0; i < OPEN_PACKS; i++)
             pack_free(r->open[t][i]);
     }
+    store_close(r->store);
+    crypt_wipe(&r->key, sizeof r->key);
+    pthread_mutex_destroy(&r->mu);
+    pthread_cond_destroy(&r->put_back);
+    index_fini(&r->index);
     free(r);
+}
+
+void repo_set_effort(struct repo *r, enum zst_effort effort)
+{
+    r->effort = effort;
 }
 
 const char *repo_id(const struct repo *r)
@@ -216,6 +229,7 @@ struct repo_io *repo_io_new(struct repo *r)
     io->repo = r;
     io->crypt = crypt_new(&r->key);
     io->zst = zst_new();
+    zst_set_effort(io->zst, r->effort);
     return io;
 }
 
@@ -255,6 +269,16 @@ struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct diges
     char name[STORE_NAME_MAX];
     repo_name(kind, id, name);
     return get_whole(r->store, name, out);
+}
+
+struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
+                          uint64_t offset, size_t n, struct buf *out)
+{
+    char name[STORE_NAME_MAX];
+    repo_name(kind, id, name);
+    TRY(store_get(r->store, name, offset, buf_room(out, n), n));
+    out->len += n;
+    return NULL;
 }
 
 struct err *repo_remove_file(struct repo *r, enum repo_kind kind, const struct digest *id)

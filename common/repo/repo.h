@@ -17,6 +17,7 @@
 #include "common/repo/index.h"
 #include "common/repo/snapshot.h"
 #include "common/repo/tree.h"
+#include "common/repo/zst.h"
 #include "common/store/store.h"
 
 enum repo_kind { REPO_KEY, REPO_DATA, REPO_INDEX, REPO_SNAPSHOT, REPO_LOCK };
@@ -25,6 +26,7 @@ enum {
     REPO_BLOB_MAX = 1 << 30,  /* larger trees are refused on read */
     REPO_DATA_MAX = 64 << 20, /* larger pieces of files too: writers make 8 MiB */
     REPO_FILE_MAX = 1 << 30,  /* larger index, snapshot or pack files too */
+    REPO_KEYS_MAX = 20,       /* as restic: each try costs a scrypt */
 };
 
 struct repo;
@@ -42,6 +44,8 @@ struct err *repo_open(struct store *store, const void *password, size_t password
 void repo_close(struct repo *r);
 DEFINE_AUTO(repo, struct repo *, repo_close);
 
+/* How hard data is compressed from now on. Needs: no repo_io exists that saves. */
+void repo_set_effort(struct repo *r, enum zst_effort effort);
 /* 64 hexadecimal digits; borrowed. */
 const char *repo_id(const struct repo *r);
 const char *repo_url(const struct repo *r);
@@ -115,6 +119,10 @@ struct err *repo_stat_file(struct repo *r, enum repo_kind kind, const struct dig
 /* Stored bytes of a whole file as they are, checked by nothing. */
 struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct digest *id,
                          struct buf *out) MUST_USE;
+
+/* Appends n bytes of a stored file as they are. */
+struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
+                          uint64_t offset, size_t n, struct buf *out) MUST_USE;
 
 struct repo_file {
     struct digest id;

@@ -16,12 +16,17 @@ enum { OPEN_PACKS = 2 };
 struct repo {
     struct store *store;
     struct crypt_key key;
+    struct digest key_id; /* of the key file that opened it */
     unsigned version;
+    enum zst_effort effort; /* set before other threads exist */
     char id[65];
     pthread_mutex_t mu; /* guards everything below; never held over I/O */
     struct index index;
-    struct idset claimed[BLOB_TYPES]; /* ids this process saves or has saved */
+    struct idset claimed[BLOB_TYPES]; /* ids this process saves, not in the index yet */
+    /* Packs being filled. Who appends takes one out and puts it back. */
     struct pack *open[BLOB_TYPES][OPEN_PACKS];
+    bool taken[BLOB_TYPES][OPEN_PACKS];
+    pthread_cond_t put_back;
     size_t indexed_packs;     /* index.packs below this are in index files */
     uint64_t unindexed_bytes; /* stored in packs since the last index file */
     uint64_t unindexed_blobs;
@@ -47,6 +52,9 @@ bool repo_index_is_due(const struct repo *r);
 /* Writes an index file of all packs that are in none. Called without the lock; two
  * threads may be here at once, each with its own range of packs. */
 struct err *repo_write_index(struct repo_io *io) MUST_USE;
+/* Reads the opened config. CORRUPT; INVALID: a format of the future. */
+struct err *repo_parse_config(const void *json, size_t n, unsigned *version,
+                              char id[65]) MUST_USE;
 /* Writes the object name of a file. */
 void repo_name(enum repo_kind kind, const struct digest *id, char out[STORE_NAME_MAX]);
 

@@ -28,26 +28,62 @@ static struct err *check_usable(struct repo *r)
     return NULL;
 }
 
+static struct err *commit_pack(struct repo_io *io, struct pack *p, struct digest *id)
+{
+    char name[STORE_NAME_MAX];
+    TRY(pack_finish(p, io->crypt, id));
+    repo_name(REPO_DATA, id, name);
+    return pack_commit(p, name);
+}
+
 /* Stores a detached pack (taken over) and adds it to the index. */
 static struct err *store_pack(struct repo_io *io, struct pack *pack)
 {
     struct repo *r = io->repo;
     AUTO(pack) struct pack *p = pack;
     struct digest id;
-    pack_finish(p, io->crypt);
-    hash_bytes(p->bytes.data, p->bytes.len, &id);
-    TRY(repo_note_failure(r,
-                          repo_put_file(r, REPO_DATA, &id, p->bytes.data, p->bytes.len)));
+    TRY(repo_note_failure(r, commit_pack(io, p, &id)));
     pthread_mutex_lock(&r->mu);
     struct err *e = index_add_pack(&r->index, &id, p->blobs, p->n);
-    r->unindexed_bytes += p->bytes.len;
+    for (size_t i = 0; i < p->n; i++)
+        idset_remove(&r->claimed[p->blobs[i].type], &p->blobs[i].id);
+    r->unindexed_bytes += p->bytes;
     r->unindexed_blobs += p->n;
-    r->stored_bytes += p->bytes.len;
+    r->stored_bytes += p->bytes;
     bool due = repo_index_is_due(r);
     pthread_mutex_unlock(&r->mu);
     if (e || !due)
         return repo_note_failure(r, e);
     return repo_write_index(io);
+}
+
+/* Takes an open pack (NULL: one is to be begun) out of one of the slots; *slot says
+ * which. The wish is random; when that one is in use, another will do. */
+static struct pack *take_pack(struct repo *r, enum blob_type type, unsigned wish,
+                              unsigned *slot)
+{
+    pthread_mutex_lock(&r->mu);
+    for (unsigned i = 0;; i++) {
+        *slot = (wish + i) % OPEN_PACKS;
+        if (!r->taken[type][*slot])
+            break;
+        if (i % OPEN_PACKS == OPEN_PACKS - 1)
+            pthread_cond_wait(&r->put_back, &r->mu);
+    }
+    r->taken[type][*slot] = true;
+    struct pack *p = STEAL(r->open[type][*slot]);
+    pthread_mutex_unlock(&r->mu);
+    return p;
+}
+
+static void put_pack_back(struct repo *r, enum blob_type type, unsigned slot,
+                          struct pack *p)
+{
+    pthread_mutex_lock(&r->mu);
+    r->taken[type][slot] = false;
+    r->open[type][slot] = p;
+    pthread_cond_signal(&r->put_back);
+    pthread_mutex_unlock(&r->mu);
 }
 
 /* Puts a sealed blob into an open pack; stores the pack when that fills it. */
@@ -56,28 +92,31 @@ static struct err *append(struct repo_io *io, enum blob_type type,
 {
     struct repo *r = io->repo;
     const struct buf *sealed = &io->packed;
-    /* The IV is random, so its first bit chooses fairly. */
-    struct pack **slot = &r->open[type][sealed->data[0] & (OPEN_PACKS - 1)];
     struct pack *full = NULL;
-    pthread_mutex_lock(&r->mu);
-    if (!*slot)
-        *slot = pack_new();
-    pack_add(*slot, type, id, sealed->data, (uint32_t)sealed->len, plain);
-    if (pack_is_full(*slot))
-        full = STEAL(*slot);
-    pthread_mutex_unlock(&r->mu);
+    unsigned slot;
+    /* The IV is random, so its first byte chooses fairly. */
+    struct pack *p = take_pack(r, type, (uint8_t)sealed->data[0], &slot);
+    struct err *e = p ? NULL : pack_new(r->store, &p);
+    if (!e)
+        e = pack_add(p, type, id, sealed->data, (uint32_t)sealed->len, plain);
+    if (!e && pack_is_full(p))
+        full = STEAL(p);
+    put_pack_back(r, type, slot, p);
+    TRY(repo_note_failure(r, e));
     return full ? store_pack(io, full) : NULL;
 }
 
 /* Compresses when it helps and seals into io->packed; returns the length before
  * compression, 0 when stored plain. */
-static uint32_t encode(struct repo_io *io, const void *data, size_t n)
+static uint32_t encode(struct repo_io *io, enum blob_type type, const void *data,
+                       size_t n)
 {
     size_t cap = zst_bound(n), len = n;
     uint32_t plain = 0;
+    bool wanted = type == BLOB_TREE || io->repo->effort != ZST_OFF;
     buf_clear(&io->packed);
     char *out = buf_room(&io->packed, CRYPT_IV + cap + CRYPT_TAG);
-    if (io->repo->version >= 2 && n) {
+    if (io->repo->version >= 2 && n && wanted) {
         len = zst_pack(io->zst, data, n, out + CRYPT_IV, cap);
         plain = (uint32_t)n;
     }
@@ -106,7 +145,7 @@ struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *
     pthread_mutex_unlock(&r->mu);
     if (!out->fresh)
         return NULL;
-    uint32_t plain = encode(io, data, n);
+    uint32_t plain = encode(io, type, data, n);
     out->stored = (uint32_t)io->packed.len;
     return append(io, type, id, plain);
 }

@@ -1,6 +1,7 @@
 #include "common/repo/snapshot.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -121,6 +122,8 @@ struct err *snapshot_write(const struct snapshot *s, struct buf *out)
         bad |= json_object_set_new(o, "excludes", strings_json(&s->excludes));
     if (s->tags.n)
         bad |= json_object_set_new(o, "tags", strings_json(&s->tags));
+    if (s->has_original)
+        bad |= json_object_set_new(o, "original", id_json(&s->original));
     if (s->program_version)
         bad |= json_object_set_new(o, "program_version", json_string(s->program_version));
     if (s->summary.valid)
@@ -139,6 +142,18 @@ static bool read_time(const json_t *o, const char *key, struct go_time *out)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s && go_time_parse(s, strlen(s), out);
+}
+
+/* Seconds that the zone at the end of an RFC 3339 time is ahead of UTC. */
+static int read_zone(const json_t *o)
+{
+    const char *s = json_string_value(json_object_get(o, "time"));
+    size_t n = s ? strlen(s) : 0;
+    int h = 0, m = 0;
+    if (n < 6 || sscanf(s + n - 5, "%2d:%2d", &h, &m) != 2)
+        return 0;
+    char sign = s[n - 6];
+    return sign == '+' || sign == '-' ? (sign == '-' ? -60 : 60) * (h * 60 + m) : 0;
 }
 
 static bool read_id(const json_t *o, const char *key, struct digest *out)
@@ -184,7 +199,9 @@ struct err *snapshot_read(const void *json, size_t n, struct snapshot *out)
     if (!o)
         return err_new(ERR_CORRUPT, "snapshot: %s", why.text);
     bool ok = read_time(o, "time", &out->time) && read_id(o, "tree", &out->tree);
+    out->zone_s = read_zone(o);
     out->has_parent = read_id(o, "parent", &out->parent);
+    out->has_original = read_id(o, "original", &out->original);
     read_strings(o, "paths", &out->paths);
     read_strings(o, "tags", &out->tags);
     read_strings(o, "excludes", &out->excludes);
@@ -197,5 +214,23 @@ struct err *snapshot_read(const void *json, size_t n, struct snapshot *out)
     json_decref(o);
     if (!ok)
         return err_new(ERR_CORRUPT, "snapshot: it lacks a time or a tree");
+    return NULL;
+}
+
+struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
+                          struct buf *out)
+{
+    json_t *o = json_loadb(json, n, JSON_ALLOW_NUL, NULL);
+    if (!json_is_object(o)) {
+        json_decref(o);
+        return err_new(ERR_CORRUPT, "snapshot: it is no JSON object");
+    }
+    json_object_del(o, "parent");
+    if (!json_is_string(json_object_get(o, "original")))
+        json_object_set_new(o, "original", id_json(id));
+    char *text = json_dumps(o, JSON_COMPACT);
+    json_decref(o);
+    buf_str(out, text);
+    free(text);
     return NULL;
 }

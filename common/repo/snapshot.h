@@ -44,13 +44,16 @@ struct snapshot_summary {
 struct snapshot {
     struct digest id; /* of the stored file; not part of the JSON */
     struct go_time time;
+    int zone_s; /* offset of the time's zone from UTC, which `forget` counts days in */
     bool has_parent;
     struct digest parent;
     struct digest tree;
     struct strings paths;
     struct strings tags;
     struct strings excludes;
-    char *hostname; /* owned, as all below */
+    bool has_original;
+    struct digest original; /* its id before it was copied or its tags changed */
+    char *hostname;         /* owned, as all below */
     char *username;
     uint32_t uid;
     uint32_t gid;
@@ -63,6 +66,11 @@ void snapshot_fini(struct snapshot *s);
 #define AUTO_SNAPSHOT CLEANUP(snapshot_fini)
 /* Appends the JSON. INVALID: a text is not UTF-8. */
 struct err *snapshot_write(const struct snapshot *s, struct buf *out) MUST_USE;
+/* Appends the JSON of a copy for another repository: everything stays, even what only
+ * other programs know, but `parent`, which means nothing there; `original` is set to `id`
+ * unless it is there. CORRUPT. */
+struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
+                          struct buf *out) MUST_USE;
 /* Reads into an empty struct; CORRUPT. */
 struct err *snapshot_read(const void *json, size_t n, struct snapshot *out) MUST_USE;
 

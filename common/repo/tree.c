@@ -253,17 +253,28 @@ static void write_node(struct buf *b, const struct node *nd)
     buf_char(b, '}');
 }
 
+void tree_write_begin(struct buf *out)
+{
+    buf_str(out, "{\"nodes\":[");
+}
+
+void tree_write_next(struct buf *out, const struct node *nd)
+{
+    if (out->data[out->len - 1] == '}')
+        buf_char(out, ',');
+    write_node(out, nd);
+}
+
+void tree_write_end(struct buf *out)
+{
+    buf_str(out, "]}\n");
+}
+
 void tree_write(const struct tree *t, struct buf *out)
 {
-    bool first = true;
-    buf_str(out, "{\"nodes\":[");
-    for (size_t i = 0; i < t->n; i++) {
-        if (t->nodes[i].type == NODE_NONE)
-            continue;
-        if (!first)
-            buf_char(out, ',');
-        write_node(out, &t->nodes[i]);
-        first = false;
-    }
-    buf_str(out, "]}\n");
+    tree_write_begin(out);
+    for (size_t i = 0; i < t->n; i++)
+        if (t->nodes[i].type != NODE_NONE)
+            tree_write_next(out, &t->nodes[i]);
+    tree_write_end(out);
 }

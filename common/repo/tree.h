@@ -84,6 +84,10 @@ void tree_sort(struct tree *t);
 /* Binary search by raw name; NULL if absent. Needs: sorted. */
 const struct node *tree_find(const struct tree *t, const char *name);
 
+/* The same bytes, node by node in the order of their names. */
+void tree_write_begin(struct buf *out);
+void tree_write_next(struct buf *out, const struct node *nd);
+void tree_write_end(struct buf *out);
 /* Appends the tree's exact bytes, with the newline. NODE_NONE entries are left out.
  * Needs: sorted. */
 void tree_write(const struct tree *t, struct buf *out);

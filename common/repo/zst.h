@@ -10,8 +10,22 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 
+/* What compressing may cost. */
+enum zst_effort {
+    ZST_AUTO, /* the default: close to restic's in bytes, at a third of the work */
+    ZST_OFF,  /* data is stored as it is; trees and indexes are compressed nevertheless */
+    ZST_FASTEST,
+    ZST_BETTER,
+    ZST_MAX,
+    ZST_EFFORTS,
+};
+/* "auto", "off"…: static. */
+extern const char *const zst_effort_names[ZST_EFFORTS];
+
 struct zst;
 struct zst *zst_new(void);
+/* From now on; ZST_OFF means the same as ZST_AUTO here. */
+void zst_set_effort(struct zst *z, enum zst_effort effort);
 void zst_free(struct zst *z);
 DEFINE_AUTO(zst, struct zst *, zst_free);
 

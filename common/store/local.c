@@ -11,39 +11,32 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
-
-struct local {
-    struct store store;
-    int root_fd;
-};
+#include "common/store/local_own.h"
 
 static atomic_uint temp_counter;
 
-static void fd_close(int *fd)
+void local_fd_close(int *fd)
 {
     if (*fd >= 0)
         close(*fd);
 }
-#define AUTO_FD CLEANUP(fd_close)
-
-static struct local *local_of(struct store *s)
+char *local_temp_name(const char *base)
 {
-    return (struct local *)s;
+    return mem_printf("%s-tmp-%d-%u", base, (int)getpid(),
+                      atomic_fetch_add(&temp_counter, 1));
 }
 
-static struct err *sync_dir(int fd, const char *what)
+struct err *local_sync_dir(int fd, const char *what)
 {
     if (fsync(fd))
         return err_os(errno, "sync directory of '%s'", what);
     return NULL;
 }
 
-/* Opens the directory that holds `name`, making missing levels (data/ab is made lazily),
- * and points *base at the last component. The caller closes *dir_fd. */
-static struct err *open_parent(struct local *l, const char *name, bool make,
-                               const char **base, int *dir_fd)
+struct err *local_open_parent(struct local *l, const char *name, bool make,
+                              const char **base, int *dir_fd)
 {
-    AUTO_FD int fd = fcntl(l->root_fd, F_DUPFD_CLOEXEC, 0);
+    LOCAL_AUTO_FD int fd = fcntl(l->root_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return err_os(errno, "open directory of '%s'", name);
     const char *slash;
@@ -53,7 +46,7 @@ static struct err *open_parent(struct local *l, const char *name, bool make,
         if (next < 0 && errno == ENOENT && make) {
             if (mkdirat(fd, part, 0700) && errno != EEXIST)
                 return err_os(errno, "make directory '%s'", part);
-            TRY(sync_dir(fd, part));
+            TRY(local_sync_dir(fd, part));
             next = openat(fd, part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         }
         if (next < 0)
@@ -97,15 +90,14 @@ static struct err *write_temp(int fd, const void *data, size_t n)
     return NULL;
 }
 
-/* Gives the temporary file its name unless that exists. Filesystems without
- * RENAME_NOREPLACE get a hard link, which never replaces either. */
-static struct err *publish(int dir_fd, const char *temp, const char *base)
+/* Filesystems without RENAME_NOREPLACE get a hard link, which never replaces either. */
+struct err *local_publish(int temp_fd, const char *temp, int dir_fd, const char *base)
 {
-    if (renameat2(dir_fd, temp, dir_fd, base, RENAME_NOREPLACE) == 0)
+    if (renameat2(temp_fd, temp, dir_fd, base, RENAME_NOREPLACE) == 0)
         return NULL;
     if (errno == EINVAL || errno == ENOSYS) {
-        if (linkat(dir_fd, temp, dir_fd, base, 0) == 0) {
-            unlinkat(dir_fd, temp, 0);
+        if (linkat(temp_fd, temp, dir_fd, base, 0) == 0) {
+            unlinkat(temp_fd, temp, 0);
             return NULL;
         }
     }
@@ -120,8 +112,7 @@ static struct err *put_in_dir(int dir_fd, const char *base, const void *data, si
     if (fstatat(dir_fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return err_new(ERR_CONFLICT, "it already exists");
     AUTO(str)
-    char *temp = mem_printf("%s-tmp-%d-%u", base, (int)getpid(),
-                            atomic_fetch_add(&temp_counter, 1));
+    char *temp = local_temp_name(base);
     int fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_os(errno, "create");
@@ -130,20 +121,21 @@ static struct err *put_in_dir(int dir_fd, const char *base, const void *data, si
     if (close(fd) && !e)
         e = err_os(errno, "close");
     if (!e)
-        e = publish(dir_fd, temp, base);
+        e = local_publish(dir_fd, temp, dir_fd, base);
     if (e) {
         unlinkat(dir_fd, temp, 0);
         return e;
     }
-    return sync_dir(dir_fd, base);
+    return local_sync_dir(dir_fd, base);
 }
 
 static struct err *local_put(struct store *s, const char *name, const void *data,
                              size_t n)
 {
     const char *base = NULL;
-    AUTO_FD int dir_fd = -1;
-    TRY_CTX(open_parent(local_of(s), name, true, &base, &dir_fd), "store '%s'", name);
+    LOCAL_AUTO_FD int dir_fd = -1;
+    TRY_CTX(local_open_parent(local_of(s), name, true, &base, &dir_fd), "store '%s'",
+            name);
     TRY_CTX(put_in_dir(dir_fd, base, data, n), "store '%s' in '%s'", name, s->url);
     return NULL;
 }
@@ -151,7 +143,7 @@ static struct err *local_put(struct store *s, const char *name, const void *data
 static struct err *local_get(struct store *s, const char *name, uint64_t offset,
                              void *out, size_t n)
 {
-    AUTO_FD int fd = openat(local_of(s)->root_fd, name, O_RDONLY | O_CLOEXEC);
+    LOCAL_AUTO_FD int fd = openat(local_of(s)->root_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open '%s' in '%s'", name, s->url);
     char *to = out;
@@ -254,6 +246,9 @@ static void local_close(struct store *s)
 
 static const struct store_vt local_vt = {
     .put = local_put,
+    .begin = local_begin,
+    .append = local_append,
+    .end = local_end,
     .get = local_get,
     .list = local_list,
     .stat = local_stat,
@@ -261,14 +256,31 @@ static const struct store_vt local_vt = {
     .close = local_close,
 };
 
-/* Stock restic expects these to exist; the levels below data/ are made when needed. */
+/* One directory for each first byte of a pack's id, so that no upload has to make and
+ * sync one. */
+static struct err *make_fan(int fd)
+{
+    LOCAL_AUTO_FD int data_fd = openat(fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (data_fd < 0)
+        return err_os(errno, "open directory 'data'");
+    for (unsigned i = 0; i < 256; i++) {
+        char name[3];
+        snprintf(name, sizeof name, "%02x", i);
+        if (mkdirat(data_fd, name, 0700) && errno != EEXIST)
+            return err_os(errno, "make directory 'data/%s'", name);
+    }
+    return local_sync_dir(data_fd, "data");
+}
+
+/* What stock restic makes too. */
 static struct err *make_layout(int fd, const char *path)
 {
     static const char *const dirs[] = {"data", "index", "keys", "locks", "snapshots"};
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
         if (mkdirat(fd, dirs[i], 0700) && errno != EEXIST)
             return err_os(errno, "make directory '%s' in '%s'", dirs[i], path);
-    return sync_dir(fd, path);
+    TRY(make_fan(fd));
+    return local_sync_dir(fd, path);
 }
 
 struct err *store_local_open(const char *path, unsigned flags, struct store **out)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/buf.h"
 #include "common/base/mem.h"
 
 void store_setup(struct store *s, const struct store_vt *vt, unsigned flags,
@@ -52,6 +53,60 @@ struct err *store_put(struct store *s, const char *name, const void *data, size_
 {
     TRY(check_name(name));
     return s->vt->put(s, name, data, n);
+}
+
+/* For backends that only take whole objects. */
+struct collected {
+    struct store_upload upload;
+    struct buf bytes;
+};
+
+struct err *store_begin(struct store *s, const char *dir, struct store_upload **out)
+{
+    TRY(check_name(dir));
+    if (s->vt->begin)
+        return s->vt->begin(s, dir, out);
+    struct collected *c = mem_zalloc(sizeof *c);
+    c->upload.store = s;
+    *out = &c->upload;
+    return NULL;
+}
+
+struct err *store_append(struct store_upload *u, const void *data, size_t n)
+{
+    if (u->store->vt->begin)
+        return u->store->vt->append(u, data, n);
+    buf_add(&((struct collected *)u)->bytes, data, n);
+    return NULL;
+}
+
+static struct err *end_collected(struct collected *c, const char *name)
+{
+    struct err *e = NULL;
+    if (name)
+        e = store_put(c->upload.store, name, buf_text(&c->bytes), c->bytes.len);
+    buf_fini(&c->bytes);
+    free(c);
+    return e;
+}
+
+struct err *store_commit(struct store_upload *u, const char *name)
+{
+    struct err *e = check_name(name);
+    if (e) {
+        store_abort(u);
+        return e;
+    }
+    return u->store->vt->begin ? u->store->vt->end(u, name)
+                               : end_collected((struct collected *)u, name);
+}
+
+void store_abort(struct store_upload *u)
+{
+    if (!u)
+        return;
+    err_free(u->store->vt->begin ? u->store->vt->end(u, NULL)
+                                 : end_collected((struct collected *)u, NULL));
 }
 
 struct err *store_get(struct store *s, const char *name, uint64_t offset, void *out,

@@ -21,12 +21,19 @@ enum store_flags {
 };
 
 struct store;
+/* An object that is written in pieces before its name is known. */
+struct store_upload;
 /* Told of each object; `name` is the full object name, borrowed for the call. */
 typedef struct err *store_visit(void *ctx, const char *name, uint64_t bytes);
 
 /* What a backend provides; called only by the functions below, with valid names. */
 struct store_vt {
     struct err *(*put)(struct store *s, const char *name, const void *data, size_t n);
+    /* The three below may be NULL: pieces are then collected in memory for one put. */
+    struct err *(*begin)(struct store *s, const char *dir, struct store_upload **out);
+    struct err *(*append)(struct store_upload *u, const void *data, size_t n);
+    /* Ends the upload, under its name or (name == NULL) without a trace. */
+    struct err *(*end)(struct store_upload *u, const char *name);
     struct err *(*get)(struct store *s, const char *name, uint64_t offset, void *out,
                        size_t n);
     struct err *(*list)(struct store *s, const char *dir, store_visit *visit, void *ctx);
@@ -52,6 +59,16 @@ DEFINE_AUTO(store, struct store *, store_close);
  * CONFLICT: the name exists (nothing was changed); NO_SPACE: nothing is left behind. */
 struct err *store_put(struct store *s, const char *name, const void *data,
                       size_t n) MUST_USE;
+/* Begins an object below directory `dir` ("data") whose name only its bytes tell. One
+ * thread at a time; needs about 1 MiB of memory where the backend can write in pieces. */
+struct err *store_begin(struct store *s, const char *dir,
+                        struct store_upload **out) MUST_USE;
+struct err *store_append(struct store_upload *u, const void *data, size_t n) MUST_USE;
+/* Stores what was appended under `name`, as store_put would. Takes u over, also on
+ * failure. */
+struct err *store_commit(struct store_upload *u, const char *name) MUST_USE;
+/* Gives an upload up; nothing of it stays. */
+void store_abort(struct store_upload *u);
 /* Reads exactly n bytes from offset on. NOT_FOUND; CORRUPT: the object is shorter. */
 struct err *store_get(struct store *s, const char *name, uint64_t offset, void *out,
                       size_t n) MUST_USE;
@@ -63,6 +80,11 @@ struct err *store_stat(struct store *s, const char *name, uint64_t *bytes) MUST_
 /* Removes an object; DENIED for anything but "locks/…" unless opened with
  * STORE_RECLAIM. */
 struct err *store_remove(struct store *s, const char *name) MUST_USE;
+
+/* A backend's own upload starts with this. */
+struct store_upload {
+    struct store *store;
+};
 
 /* For backends: sets the common fields. */
 void store_setup(struct store *s, const struct store_vt *vt, unsigned flags,

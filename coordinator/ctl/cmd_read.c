@@ -10,6 +10,7 @@
 #include "coordinator/ctl/cmd_mount.h"
 #include "coordinator/ctl/cmd_repo.h"
 #include "coordinator/ctl/repo_access.h"
+#include "coordinator/ctl/repo_print.h"
 
 static const struct ctl_option check_options[] = {
     REPO_OPTIONS,

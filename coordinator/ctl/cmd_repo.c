@@ -10,6 +10,7 @@
 #include "common/engine/find.h"
 #include "common/repo/password.h"
 #include "coordinator/ctl/repo_access.h"
+#include "coordinator/ctl/repo_print.h"
 
 static int run_init(struct ctl *c)
 {
@@ -34,48 +35,15 @@ static int run_init(struct ctl *c)
     return CTL_OK;
 }
 
-static json_t *texts_json(const struct strings *s)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < s->n; i++)
-        json_array_append_new(list, json_string(s->items[i]));
-    return list;
-}
-
 static void print_snapshot(const struct ctl *c, const struct snapshot *s)
 {
-    AUTO_BUF struct buf time = {0};
-    AUTO_BUF struct buf tags = {0};
-    char id[65], tree[65];
-    digest_hex(&s->id, id);
-    digest_hex(&s->tree, tree);
-    go_time_format(&time, s->time);
+    AUTO_BUF struct buf line = {0};
     if (c->json) {
-        ctl_print_json(json_pack("{s:s, s:s%, s:s, s:s, s:s, s:o, s:o}", "id", id,
-                                 "short_id", id, (size_t)8, "time", buf_text(&time),
-                                 "tree", tree, "hostname", s->hostname, "paths",
-                                 texts_json(&s->paths), "tags", texts_json(&s->tags)));
+        ctl_print_json(repo_snapshot_json(s));
         return;
     }
-    for (size_t i = 0; i < s->tags.n; i++)
-        buf_printf(&tags, "%s%s", i ? "," : "", s->tags.items[i]);
-    printf("%.8s  %.19s  %-16s %s", id, buf_text(&time), s->hostname,
-           s->paths.n ? s->paths.items[0] : "");
-    printf("%s%s\n", tags.len ? "  " : "", buf_text(&tags));
-}
-
-static bool is_wanted(const struct ctl *c, const struct snapshot *s)
-{
-    const char *host = ctl_value(c, "host");
-    const char *path = ctl_value(c, "path");
-    const char **tags = NULL;
-    size_t n = ctl_values(c, "tag", &tags);
-    bool wanted = (!host || strcmp(host, s->hostname) == 0) &&
-                  (!path || strings_has(&s->paths, path));
-    for (size_t i = 0; i < n; i++)
-        wanted = wanted && strings_has(&s->tags, tags[i]);
-    free(tags);
-    return wanted;
+    repo_snapshot_line(s, &line);
+    printf("%s\n", buf_text(&line));
 }
 
 static int run_snapshots(struct ctl *c)
@@ -90,7 +58,7 @@ static int run_snapshots(struct ctl *c)
     if (e)
         return ctl_fail(c, e, CTL_FAILED);
     for (size_t i = 0; i < n; i++) {
-        if (!is_wanted(c, &list[i]))
+        if (!repo_is_wanted(c, &list[i]))
             continue;
         print_snapshot(c, &list[i]);
         shown++;
@@ -142,9 +110,7 @@ static int run_ls(struct ctl *c)
 static const struct ctl_option plain_options[] = {REPO_OPTIONS, {0}};
 static const struct ctl_option snapshots_options[] = {
     REPO_OPTIONS,
-    {"host", "NAME", "only snapshots of this host", 0},
-    {"path", "PATH", "only snapshots of this path", 0},
-    {"tag", "TAG", "only snapshots with this tag (repeatable: all of them)", 0},
+    REPO_FILTER_OPTIONS,
     {0},
 };
 static const struct ctl_option ls_options[] = {

@@ -12,6 +12,7 @@
 #include "common/base/mem.h"
 #include "common/engine/backup.h"
 #include "coordinator/ctl/repo_access.h"
+#include "coordinator/ctl/repo_print.h"
 
 const struct ctl_option cmd_repo_backup_options[] = {
     REPO_OPTIONS,
@@ -19,6 +20,7 @@ const struct ctl_option cmd_repo_backup_options[] = {
     {"host", "NAME", "host name of the snapshot (default: this host)", 'H'},
     {"tag", "TAG", "tag of the snapshot (repeatable)", 't'},
     {"exclude", "PATTERN", "leave out matching entries (repeatable)", 'e'},
+    {"compression", "EFFORT", "auto (default), off, fastest, better or max", 0},
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
     {0},
 };
@@ -61,6 +63,22 @@ static void print_backup(const struct ctl *c, const struct backup_result *r)
     printf("snapshot %s\n", id);
 }
 
+static struct err *effort_of(const struct ctl *c, enum zst_effort *out)
+{
+    const char *named = ctl_value(c, "compression");
+    *out = ZST_AUTO;
+    if (!named)
+        return NULL;
+    for (int i = 0; i < ZST_EFFORTS; i++) {
+        *out = (enum zst_effort)i;
+        if (strcmp(named, zst_effort_names[i]) == 0)
+            return NULL;
+    }
+    return err_new(ERR_INVALID,
+                   "--compression '%s' is none of auto, off, fastest, better, max",
+                   named);
+}
+
 static int finish_backup(struct ctl *c, struct repo_access *a, struct backup_opts *opts)
 {
     struct backup_result r;
@@ -97,6 +115,7 @@ int cmd_repo_backup(struct ctl *c)
     char host[256] = "";
     struct timespec now;
     const char **tags = NULL, **excludes = NULL;
+    enum zst_effort effort;
     const char *as = ctl_value(c, "as");
     const char *named = ctl_value(c, "host");
     AUTO(str) char *real = realpath(c->args[0], NULL);
@@ -105,9 +124,13 @@ int cmd_repo_backup(struct ctl *c)
     if (as && as[0] != '/')
         return ctl_fail(c, err_new(ERR_INVALID, "--as '%s' is not absolute", as),
                         CTL_USAGE);
+    struct err *e = effort_of(c, &effort);
+    if (e)
+        return ctl_fail(c, e, CTL_USAGE);
     int rc = repo_access_open(c, true, true, &a);
     if (rc)
         return rc;
+    repo_set_effort(a.repo, effort);
     gethostname(host, sizeof host - 1);
     clock_gettime(CLOCK_REALTIME, &now);
     struct backup_opts opts = {

@@ -16,11 +16,11 @@ static int open_code(const struct err *e)
     return e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED;
 }
 
-static struct err *open_repo(const struct ctl *c, const struct buf *password,
+static struct err *open_repo(const char *url, unsigned flags, const struct buf *password,
                              struct repo **out)
 {
     struct store *store = NULL;
-    struct err *e = store_open(ctl_value(c, "repo"), 0, &store);
+    struct err *e = store_open(url, flags, &store);
     if (!e)
         e = repo_open(store, password->data, password->len, out);
     if (e && e->kind == ERR_NOT_FOUND)
@@ -28,28 +28,51 @@ static struct err *open_repo(const struct ctl *c, const struct buf *password,
     return e;
 }
 
-int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out)
+static struct err *take_lock(const struct ctl *c, unsigned want, struct repo_access *out)
+{
+    if (want & REPO_WANT_EXCLUSIVE)
+        return repo_lock_as(out->repo, LOCK_EXCLUSIVE, &out->lock);
+    if (want & REPO_WANT_RECLAIM)
+        return repo_lock_as(out->repo, LOCK_RECLAIM, &out->lock);
+    if ((want & REPO_WANT_LOCK) && !ctl_has(c, "no-lock"))
+        return repo_lock_as(out->repo, LOCK_SHARED, &out->lock);
+    return NULL;
+}
+
+int repo_access_other(const struct ctl *c, const char *url_option,
+                      const char *password_option, unsigned want, struct repo_access *out)
 {
     *out = (struct repo_access){0};
-    if (!ctl_has(c, "repo"))
-        return ctl_missing(c, "repo");
-    if (!ctl_has(c, "password-file"))
-        return ctl_missing(c, "password-file");
+    if (!ctl_has(c, url_option))
+        return ctl_missing(c, url_option);
+    if (!ctl_has(c, password_option))
+        return ctl_missing(c, password_option);
     AUTO_PASSWORD struct buf password = {0};
-    struct err *e = password_read(ctl_value(c, "password-file"), &password);
+    unsigned flags = want & REPO_WANT_REMOVE ? STORE_RECLAIM : 0;
+    struct err *e = password_read(ctl_value(c, password_option), &password);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
-    e = open_repo(c, &password, &out->repo);
+    e = open_repo(ctl_value(c, url_option), flags, &password, &out->repo);
     if (e)
         return ctl_fail(c, e, open_code(e));
     out->io = repo_io_new(out->repo);
-    if (lock && !ctl_has(c, "no-lock"))
-        e = repo_lock(out->repo, false, &out->lock);
+    e = take_lock(c, want, out);
     if (e)
         return ctl_fail(c, e, e->kind == ERR_CONFLICT ? CTL_LOCKED : CTL_FAILED);
-    if (index)
+    if (want & REPO_WANT_INDEX)
         e = repo_load_index(out->repo);
     return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
+}
+
+int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out)
+{
+    return repo_access_other(c, "repo", "password-file", want, out);
+}
+
+int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out)
+{
+    return repo_access_want(
+        c, (index ? REPO_WANT_INDEX : 0u) | (lock ? REPO_WANT_LOCK : 0u), out);
 }
 
 void repo_access_close(struct repo_access *a)
@@ -58,26 +81,4 @@ void repo_access_close(struct repo_access *a)
     repo_io_free(a->io);
     repo_close(a->repo);
     *a = (struct repo_access){0};
-}
-
-/* Names may hold any byte: what a terminal would obey is quoted. */
-static void print_problem(const struct ctl *c, const struct problem *p)
-{
-    AUTO_BUF struct buf path = {0};
-    AUTO_BUF struct buf text = {0};
-    go_quote(&path, p->path, strlen(p->path));
-    go_quote(&text, p->text, strlen(p->text));
-    if (c->json)
-        ctl_print_json(json_pack("{s:s, s:{s:s}, s:s}", "message_type", "error", "error",
-                                 "message", buf_text(&text), "item", buf_text(&path)));
-    else
-        fprintf(stderr, "%s: %s\n", buf_text(&path), p->text);
-}
-
-void repo_print_problems(const struct ctl *c, const struct problems *p)
-{
-    for (size_t i = 0; i < p->n; i++)
-        print_problem(c, &p->items[i]);
-    if (p->total > p->n)
-        ctl_say(c, "… and %" PRIu64 " more\n", p->total - p->n);
 }

@@ -2,7 +2,6 @@
 #ifndef COORDINATOR_CTL_REPO_ACCESS_H
 #define COORDINATOR_CTL_REPO_ACCESS_H
 
-#include "common/engine/problems.h"
 #include "common/repo/lock.h"
 #include "common/repo/repo.h"
 #include "coordinator/ctl/command.h"
@@ -26,14 +25,24 @@ struct repo_access {
     struct repo_lock *lock;
 };
 
-/* Opens it, loads the index if asked, takes a shared lock if asked (and --no-lock
- * is not given). Returns CTL_OK, or
- * the exit status after saying why. */
+/* What a command wants of its repository. */
+enum repo_want {
+    REPO_WANT_INDEX = 1,     /* loaded */
+    REPO_WANT_LOCK = 2,      /* shared, unless --no-lock is given */
+    REPO_WANT_RECLAIM = 4,   /* the lock of who reclaims */
+    REPO_WANT_EXCLUSIVE = 8, /* the exclusive lock */
+    REPO_WANT_REMOVE = 16,   /* permission to remove what is no lock */
+};
+
+/* Opens the repository. Returns CTL_OK, or the exit status after saying why. */
+int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out);
+/* The same for another repository: the options that name URL and password file. */
+int repo_access_other(const struct ctl *c, const char *url_option,
+                      const char *password_option, unsigned want,
+                      struct repo_access *out);
+/* repo_access_want() with the index and a shared lock, if asked. */
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out);
 void repo_access_close(struct repo_access *a);
 #define AUTO_ACCESS CLEANUP(repo_access_close)
-
-/* Prints each problem: to stderr, with --json as an object to stdout. */
-void repo_print_problems(const struct ctl *c, const struct problems *p);
 
 #endif

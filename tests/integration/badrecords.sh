@@ -75,7 +75,7 @@ check "a set whose lock a stranger holds is not taken" test "$("$cli" set show w
 ETCDCTL_API=3 etcdctl --endpoints "$LAB_ETCD" del /stillpoint/lab/v1/locks/groups/ledger >/dev/null
 is_aborted() { "$cli" set show waits | grep -q ABORTED; }
 check "without it the set of a lost coordinator is decided" lab_wait 30 is_aborted
-lab_wait 15 lab_all_connected
+lab_wait 15 lab_all_ready
 check "a new set is COMPLETE" "$cli" set create ledger --watch
 check "the audit chain holds" "$cli" audit list
 put audit/00000000000000000002 '{"number":"2","action":"forged"}'

@@ -89,7 +89,7 @@ one_round() {
         not_ok "round $1: ${victims[*]} after $delay ms" "$wrong; $("$cli" set list | sed -n 2p | tr -s ' ')"
         return 1
     fi
-    lab_wait 30 lab_all_connected || { not_ok "round $1: ${victims[*]} after $delay ms" "not all are connected" && return 1; }
+    lab_wait 30 lab_all_ready || { not_ok "round $1: ${victims[*]} after $delay ms" "not all are ready" && return 1; }
     ok "round $1: ${victims[*]} after $delay ms: $(set_states | head -n 1)"
 }
 

@@ -51,7 +51,7 @@ lab_up
 certificates
 lab_coordinator 1
 lab_node 1
-lab_wait 15 lab_all_connected || lab_die "the agent has not registered"
+lab_wait 15 lab_all_ready || lab_die "the agent has not registered"
 alone=$(resident_kb coord-1)
 lab_start idle "$BUILD/tests/tools/idle_agents" "$LAB/pki" "coord-1@127.0.0.1:$((LAB_PORT + 1))" "$AGENTS"
 check "$AGENTS agents register" lab_wait 30 grep -q ready "$LAB/log/idle"

@@ -96,7 +96,7 @@ judge() {
 coordinator_again() {
     lab_stop coord-1
     lab_coordinator 1
-    lab_wait 30 lab_all_connected
+    lab_wait 30 lab_all_ready
 }
 
 # Agent 2 with a failpoint or none, registered.

@@ -30,7 +30,7 @@ seat_victim() {
     lab_stop coord-1
     lab_wait 20 leads coord-2 || return 1
     lab_coordinator 1
-    lab_wait 20 lab_all_connected
+    lab_wait 20 lab_all_ready
 }
 
 # Makes a set in the background; its answer may never come.
