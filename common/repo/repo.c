@@ -333,8 +333,11 @@ struct err *repo_unseal_file(struct repo_io *io, const void *sealed, size_t n,
         buf_add(out, room, text.len);
         return NULL;
     }
+    size_t limit =
+        n > REPO_EASY_BYTES / REPO_EASY_RATIO ? n * REPO_EASY_RATIO : REPO_EASY_BYTES;
+    limit = limit < REPO_FILE_MAX ? limit : REPO_FILE_MAX;
     if (text.len && room[0] == MARK_ZSTD)
-        return zst_unpack_all(io->zst, room + 1, text.len - 1, REPO_FILE_MAX, out);
+        return zst_unpack_all(io->zst, room + 1, text.len - 1, limit, out);
     return err_new(ERR_CORRUPT, "unknown file encoding");
 }
 
