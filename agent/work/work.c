@@ -249,6 +249,9 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
     size_t journaled_n = 0;
     TRY(read_journaled(w, &journaled, &journaled_n));
     size_t n_excludes = 0;
+    struct chunks chunks = {0};
+    if (p->chunks)
+        TRY(chunks_parse(p->chunks, &chunks));
     const char **excludes = excludes_of(p, &n_excludes);
     struct backup_opts opts = {
         .source = dir,
@@ -264,6 +267,8 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
         .journaled_n = journaled_n,
         .journal = journal,
         .journal_ctx = w,
+        .chunks = chunks,
+        .resume = true,
         .progress = take_backup_progress,
         .progress_ctx = w,
         .cancel = &w->cancel,
