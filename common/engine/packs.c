@@ -69,7 +69,9 @@ static struct err *load_file(struct repo_io *io, struct packs *p, const struct d
     mem_reserve((void **)&p->files, &p->files_cap, p->files_n, sizeof *p->files);
     size_t first = p->lists_n;
     TRY_CTX(indexfile_read(json.data, json.len, take_pack, p), "index file %s", hex);
-    p->files[p->files_n++] = (struct packs_file){*id, first, p->lists_n - first};
+    struct packs_file *f = &p->files[p->files_n++];
+    *f = (struct packs_file){.id = *id, .first = first, .count = p->lists_n - first};
+    indexfile_signer(json.data, json.len, f->session);
     return NULL;
 }
 

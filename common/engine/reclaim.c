@@ -171,6 +171,28 @@ static uint64_t waste_of(const struct packs_pack *p)
 
 /* ---- 3: which packs go ---- */
 
+/* Packs that a running backup of ours has stored look as if nobody needed them. It would
+ * be safe to take them for dead, as with restic's; but a retry would have to store them
+ * again. */
+static struct err *find_in_flight(struct reclaim *c)
+{
+    struct lock_claim *list = NULL;
+    size_t n = 0;
+    const struct lock_claim *own = repo_lock_claim(c->opts->lock);
+    TRY(lock_list(c->io, &list, &n));
+    for (size_t i = 0; i < c->packs.files_n; i++) {
+        const struct packs_file *f = &c->packs.files[i];
+        bool runs = false;
+        for (size_t j = 0; j < n && f->session[0] && !runs; j++)
+            runs = strcmp(list[j].session, f->session) == 0 &&
+                   !lock_claim_is_dead(&list[j], own);
+        for (size_t j = 0; j < f->count && runs; j++)
+            c->packs.items[c->packs.lists[f->first + j].pack].in_flight = true;
+    }
+    free(list);
+    return NULL;
+}
+
 static struct err *judge_pack(struct reclaim *c, struct packs_pack *p)
 {
     char hex[65];
@@ -188,6 +210,10 @@ static struct err *judge_pack(struct reclaim *c, struct packs_pack *p)
         c->out->revived_packs += !p->living;
         p->living = true;
         p->dying = false;
+        return NULL;
+    }
+    if (p->in_flight && p->living) {
+        c->out->in_flight_packs++;
         return NULL;
     }
     p->living = false;
@@ -234,7 +260,7 @@ static void choose_repacks(struct reclaim *c)
     size_t *list = mem_array(p->n, sizeof *list), n = 0;
     c->repack = mem_array(p->n, sizeof *c->repack);
     for (size_t i = 0; i < p->n; i++) {
-        if (!p->items[i].living || !p->items[i].needed_n)
+        if (!p->items[i].living || !p->items[i].needed_n || p->items[i].in_flight)
             continue;
         c->out->unused_bytes += waste_of(&p->items[i]);
         if (waste_of(&p->items[i]))
@@ -260,6 +286,7 @@ static struct err *decide(struct reclaim *c)
 {
     /* After the index was loaded: what it names had been stored before. */
     TRY(list_packs(c));
+    TRY(find_in_flight(c));
     choose_copies(&c->packs);
     for (size_t i = 0; i < c->packs.n; i++)
         TRY(judge_pack(c, &c->packs.items[i]));

@@ -210,6 +210,7 @@ struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock *
         repo_lock_free(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
     }
+    repo_set_session(r, l->claim.session);
     *out = l;
     return NULL;
 }
@@ -219,22 +220,31 @@ struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out)
     return repo_lock_as(r, exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED, out);
 }
 
-struct err *repo_lock_is_alone(struct repo_lock *l, bool *alone)
+static struct err *look_for_others(struct repo_lock *l, struct repo_io *io, bool *alone)
 {
     struct lock_claim *list = NULL;
     size_t n = 0;
-    struct timespec now;
-    AUTO(repo_io) struct repo_io *io = repo_io_new(l->repo);
-    clock_gettime(CLOCK_REALTIME, &now);
     TRY(lock_list(io, &list, &n));
-    *alone = true;
     for (size_t i = 0; i < n; i++)
-        if (!lock_claim_same_holder(&list[i], repo_lock_claim(l)) &&
-            !lock_claim_is_stale(&list[i], (struct go_time){now.tv_sec, 0},
-                                 repo_lock_claim(l)))
+        if (!lock_claim_same_holder(&list[i], &l->claim) &&
+            !(list[i].session[0] && lock_claim_is_dead(&list[i], &l->claim)))
             *alone = false;
     free(list);
     return NULL;
+}
+
+/* Looks twice, and believes no clock but for our own dead: whoever `reclaim` would wait
+ * for must not be overlooked here either (lock_watch.h). */
+struct err *repo_lock_is_alone(struct repo_lock *l, bool *alone)
+{
+    const struct timespec wait = {0, WAIT_MS * 1000000L};
+    AUTO(repo_io) struct repo_io *io = repo_io_new(l->repo);
+    *alone = true;
+    TRY(look_for_others(l, io, alone));
+    if (!*alone)
+        return NULL;
+    nanosleep(&wait, NULL);
+    return look_for_others(l, io, alone);
 }
 
 struct err *repo_lock_check(struct repo_lock *l)

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/base/mem.h"
+#include "common/repo/indexfile.h"
 #include "common/repo/repo_own.h"
 
 /* When to write an index file while running, so that what a killed backup has stored is
@@ -174,6 +175,8 @@ struct err *repo_write_index(struct repo_io *io, bool last)
     size_t count = index_packs(&r->index) - first;
     if (count)
         index_write(&r->index, first, count, &json);
+    if (count && r->session[0])
+        indexfile_sign(&json, r->session);
     r->written_packs += count;
     r->index_writers += count > 0;
     r->unindexed_bytes = r->unindexed_blobs = 0;
