@@ -20,7 +20,7 @@ CFLAGS  := -std=gnu11 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmi
 CPPFLAGS := -D_GNU_SOURCE -I. -isystem $(GEN) -MMD -MP
 LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(filter -fsanitize%,$(CFLAGS_$(VARIANT)))
 LDLIBS  := -lgrpc -lgpr -lprotobuf-c -lcurl -lyaml -lssl -lcrypto -lzstd -ljansson -lyajl \
-           -lsystemd -lpthread -lm
+           -lsystemd -lfuse3 -lpthread -lm
 TEST_LIBS := -lcheck -lsubunit -lrt -lm
 
 PROTOS    := $(wildcard proto/stillpoint/v1/*.proto proto/grpc/*.proto)

@@ -248,7 +248,7 @@ lab_group() {
 # Every agent is there, and so is every guardian: an agent without one has an error to tell.
 lab_all_ready() {
     (($("$BUILD/stillpoint" node list | grep -c " connected ") == LAB_NODES)) &&
-        ! "$BUILD/stillpoint" partition list --json | grep -q '"error":'
+        ! "$BUILD/stillpoint" partition list --json | grep -qE '"error": ?"[^"]'
 }
 
 # lab_adopt DIR: takes over what an earlier run left running there, for lab_down.

@@ -105,6 +105,9 @@ void agent_ready(struct agent *a);
 /* ---- link.c ---- */
 /* Connects to the guardian, again and again until it is there, and notices its end. */
 void link_start(struct agent *a);
+/* Removes a capture behind the caller's back; what fails is found by the next comparison.
+ */
+void link_drop(struct agent *a, const char *partition, const char *capture);
 
 /* ---- perform.c ---- */
 /* Feeds one event to the sessions and performs what follows. */

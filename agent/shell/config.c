@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/guardian/place.h"
+#include "common/base/chunks.h"
 #include "common/base/mem.h"
 #include "common/model/ids.h"
 
@@ -50,6 +51,12 @@ static struct err *check_exclude(const char *text)
         return err_new(ERR_INVALID, "'%s' ends with '/'; a folder is named like a file",
                        text);
     return NULL;
+}
+
+static struct err *check_chunks(const char *text)
+{
+    struct chunks unused;
+    return chunks_parse(text, &unused);
 }
 
 #define AT(type, member) .offset = offsetof(struct type, member)
@@ -103,7 +110,9 @@ static const struct schema_field partition_fields[] = {
      .schema = &capture_schema},
     {"exclude", SCHEMA_STRS, AT(config_partition, exclude),
      COUNT(config_partition, n_exclude), .max = 256, .check = check_exclude},
+    {"chunks", SCHEMA_STR, AT(config_partition, chunks), .check = check_chunks},
     {"read_only", SCHEMA_BOOL, AT(config_partition, read_only)},
+    {"keep_base", SCHEMA_BOOL, AT(config_partition, keep_base)},
 };
 static const struct schema partition_schema = {
     sizeof(struct config_partition), partition_fields, ARRAY_LEN(partition_fields)};

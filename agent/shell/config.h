@@ -43,7 +43,11 @@ struct config_partition {
     } capture;
     char **exclude; /* see config_excludes() */
     size_t n_exclude;
+    char *chunks;   /* how its files are cut, for chunks_parse(); NULL: files */
     bool read_only; /* nobody writes it: may be captured without a pause */
+    /* The newest capture stays until the next is stored, so that only what changed on
+     * disk since then is read. Costs the space of what changes meanwhile. */
+    bool keep_base;
 };
 
 struct config_repository {

@@ -266,9 +266,10 @@ static void end_list(void *arg)
     size_t n = 0;
     for (size_t i = 0; i < l->n; i++) {
         const struct found *f = &l->items[i];
-        if (session_needs(a, f) || task_needs(a, f) || may_be_promised(a, f))
+        if (session_needs(a, f) || task_needs(a, f) || may_be_promised(a, f) ||
+            work_needs_base(a->conf, f->part.text, f->capture.text))
             continue;
-        log_warn("guard", "leftover", "partition=%s capture=%s partial=%d", f->part.text,
+        log_info("guard", "leftover", "partition=%s capture=%s partial=%d", f->part.text,
                  f->capture.text, f->partial);
         l->items[n++] = *f;
     }
@@ -288,4 +289,22 @@ static void reconcile(void *arg)
     l->agent = a;
     pool_submit(a->guard_side_pool, run_list, end_list, l);
     loop_timer_set(a->loop, &a->reconcile_timer, LINK_RECONCILE_MS, reconcile, a);
+}
+
+void link_drop(struct agent *a, const char *partition, const char *capture)
+{
+    struct listing *l = mem_zalloc(sizeof *l);
+    struct found f = {0};
+    l->agent = a;
+    l->err = name_copy(f.part.text, partition, "partition");
+    if (!l->err && strlen(capture) < sizeof f.capture.text)
+        memcpy(f.capture.text, capture, strlen(capture) + 1);
+    /* One that is still needed goes with its own set's release. */
+    if (!f.capture.text[0] || session_needs(a, &f) || task_needs(a, &f)) {
+        listing_free(l);
+        return;
+    }
+    l->items = mem_dup(&f, sizeof f);
+    l->n = l->cap = 1;
+    pool_submit(a->guard_side_pool, run_drop, end_drop, l);
 }

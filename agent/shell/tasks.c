@@ -63,6 +63,7 @@ static void let_go(struct held_task *t)
     work_forget(a->work_dir, t->work.task->id);
     loop_timer_cancel(a->loop, &t->timer);
     wire_free(&t->work.task->base);
+    free(t->work.superseded);
     free(t);
 }
 
@@ -165,6 +166,8 @@ static void finish(struct held_task *t, struct err *e)
              "task=%s ms=%lld%s%s%s", r->id, (long long)r->elapsed_ms,
              owned ? " error=\"" : "", text, owned ? "\"" : "");
     t->finished = true;
+    if (t->work.superseded)
+        link_drop(t->agent, r->partition, t->work.superseded);
     service_progress(t->agent, t);
     report(t);
 }
@@ -205,6 +208,8 @@ static void drop_capture(void *arg)
     if (k->err)
         return;
     memcpy(part.capture.text, r->capture, strlen(r->capture) + 1);
+    if (work_needs_base(a->conf, r->partition, r->capture))
+        return; /* it goes once another has taken its place */
     k->err = agent_guard_side(a);
     if (!k->err)
         k->err = guard_drop(a->guard_side, &part, 1, AGENT_CALL_MS);

@@ -7,9 +7,11 @@
 
 #include "common/base/mem.h"
 #include "common/engine/backup.h"
+#include "common/engine/base.h"
 #include "common/engine/check.h"
 #include "common/engine/restore.h"
 #include "common/file/file.h"
+#include "common/obs/log.h"
 #include "common/repo/lock.h"
 #include "common/repo/password.h"
 #include "common/repo/repo.h"
@@ -154,6 +156,23 @@ static const char **excludes_of(const struct config_partition *p, size_t *n)
     return list;
 }
 
+/* Where the base of a partition's next upload is remembered. */
+static char *base_path(const struct config *c, const char *partition)
+{
+    return mem_printf("%s/bases/%s", c->state_dir, partition);
+}
+
+bool work_needs_base(const struct config *conf, const char *partition,
+                     const char *capture)
+{
+    const struct config_partition *p = config_partition(conf, partition);
+    if (!p || !p->keep_base)
+        return false;
+    AUTO(str) char *file = base_path(conf, partition);
+    AUTO(str) char *dir = mem_printf("%s/%s", p->capture.dir, capture);
+    return base_tells_of(file, dir);
+}
+
 struct tags {
     char *text[4];
 };
@@ -172,6 +191,56 @@ static void tags_fini(struct tags *t)
         free(t->text[i]);
 }
 
+/* A copied capture's manifest; none for a snapshot. */
+static struct err *open_manifest(const char *dir, struct manifest **out)
+{
+    AUTO(str) char *path = mem_printf("%s.manifest", dir);
+    struct err *e = manifest_open(path, out);
+    if (e && e->kind == ERR_NOT_FOUND)
+        err_free(STEAL(e));
+    return e;
+}
+
+static struct err *upload_on_base(struct work *w, struct repo *r,
+                                  const struct backup_opts *opts,
+                                  struct backup_result *res)
+{
+    AUTO(str) char *dir = mem_printf("%s/bases", w->conf->state_dir);
+    AUTO(str) char *file = base_path(w->conf, w->task->partition);
+    AUTO(str) char *before = base_capture(file);
+    struct err *why = NULL;
+    TRY(file_mkdirs(dir, 0700));
+    struct err *e = backup_run_on_base(r, opts, file, res, &why);
+    log_err(LOG_LEVEL_WARN, "upload", "without_base", why);
+    if (!e)
+        log_info("upload", "on_base", "task=%s bytes_known=%llu", w->task->id,
+                 (unsigned long long)res->bytes_known);
+    /* Remembered now is this capture, whose directory is beside the earlier one's. */
+    if (!e && before && !base_tells_of(file, before)) {
+        free(w->superseded);
+        w->superseded = mem_strdup(strrchr(before, '/') + 1);
+    }
+    return e;
+}
+
+/* The part as it was last stored, then what did not change since is not read. */
+static struct err *run_upload(struct work *w, struct session *s,
+                              const struct config_partition *p, struct backup_opts *opts,
+                              struct backup_result *res)
+{
+    AUTO(manifest) struct manifest *manifest = NULL;
+    AUTO(str) char *tag = mem_printf("partition=%s", w->task->partition);
+    const char *const tags[] = {tag};
+    AUTO_SNAPSHOT struct snapshot parent = {0};
+    bool found = false;
+    TRY(backup_find_parent(s->repo, opts, tags, ARRAY_LEN(tags), &parent, &found));
+    TRY(open_manifest(opts->source, &manifest));
+    opts->parent = found ? &parent : NULL;
+    opts->manifest = manifest;
+    return p->keep_base ? upload_on_base(w, s->repo, opts, res)
+                        : backup_run(s->repo, opts, res);
+}
+
 static struct err *upload_with(struct work *w, struct session *s, const char *dir,
                                const struct config_partition *p, const struct tags *tags)
 {
@@ -180,6 +249,9 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
     size_t journaled_n = 0;
     TRY(read_journaled(w, &journaled, &journaled_n));
     size_t n_excludes = 0;
+    struct chunks chunks = {0};
+    if (p->chunks)
+        TRY(chunks_parse(p->chunks, &chunks));
     const char **excludes = excludes_of(p, &n_excludes);
     struct backup_opts opts = {
         .source = dir,
@@ -195,13 +267,14 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
         .journaled_n = journaled_n,
         .journal = journal,
         .journal_ctx = w,
+        .chunks = chunks,
         .resume = true,
         .progress = take_backup_progress,
         .progress_ctx = w,
         .cancel = &w->cancel,
     };
     struct backup_result res = {0};
-    struct err *e = backup_run(s->repo, &opts, &res);
+    struct err *e = run_upload(w, s, p, &opts, &res);
     free(excludes);
     if (!e) {
         set_digest(&t->snapshot_id, &res.snapshot);

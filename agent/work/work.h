@@ -4,6 +4,7 @@
 #define AGENT_WORK_WORK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "agent/shell/config.h"
 #include "common/base/err.h"
@@ -16,6 +17,7 @@ struct work {
     Stillpoint__V1__TaskRecord *task; /* owned by the starter */
     const char
         *journal_dir; /* where snapshot files are kept until their task is reported */
+    char *superseded; /* result: a capture that was the base and is not needed; owned */
     atomic_bool cancel;
     /* Progress, read by the loop while the work runs. */
     atomic_llong files;
@@ -29,6 +31,10 @@ struct work {
  * directory that the agent's file permits (I10). RELEASE is not for here: the guardian
  * removes captures. Errors: INVALID and DENIED are final, the others may go away. */
 struct err *work_run(struct work *w) MUST_USE;
+
+/* True if the capture is the base of the partition's next upload: it must stay. */
+bool work_needs_base(const struct config *conf, const char *partition,
+                     const char *capture);
 
 /* Forgets the journaled snapshot file of a task that has been reported. */
 void work_forget(const char *journal_dir, const char *task);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "common/base/attr.h"
+#include "common/base/chunks.h"
 #include "common/base/err.h"
 #include "common/engine/base.h"
 #include "common/engine/manifest.h"
@@ -45,6 +46,7 @@ struct backup_opts {
     const struct manifest *manifest;
     /* Lock held by the caller, checked now and then; NULL: none. */
     struct repo_lock *lock;
+    struct chunks chunks; /* how files are cut; zeroed: by content */
     /* An earlier attempt may have been killed: packs that it left unlisted are taken into
      * the index first. Needs the lock, and is skipped while anybody else has one. */
     bool resume;

@@ -303,6 +303,15 @@ static void look_at_all(struct backup_worker *w, struct backup_dir *d,
     d->same = d->same && !tree_cursor_name(c);
 }
 
+static size_t chunk_bytes(const struct backup *b, const struct backup_dir *d)
+{
+    struct chunks_sum sum = {0};
+    for (size_t i = 0; i < d->entries_n && b->opts->chunks.database; i++)
+        if (S_ISREG(d->entries[i].mode))
+            chunks_count(&sum, d->entries[i].size);
+    return chunks_bytes(&b->opts->chunks, &sum);
+}
+
 void backup_scan(struct backup_worker *w, struct backup_dir *d)
 {
     struct backup *b = w->b;
@@ -322,6 +331,7 @@ void backup_scan(struct backup_worker *w, struct backup_dir *d)
     d->todo = mem_array(d->entries_n, sizeof *d->todo);
     look_at_all(w, d, &old, &s);
     tree_cursor_fini(&old);
+    d->chunk_bytes = chunk_bytes(b, d);
     pthread_mutex_lock(&b->mu);
     b->summary.files_unmodified += s.unmodified;
     b->summary.total_files_processed += s.unmodified;

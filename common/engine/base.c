@@ -171,6 +171,25 @@ static bool parse(const char *text, char repo[65], struct base *out, const char 
            hex_decode(uuid, out->look.uuid, sizeof out->look.uuid);
 }
 
+char *base_capture(const char *file)
+{
+    AUTO(str) char *text = NULL;
+    struct base b;
+    size_t n = 0;
+    char repo[65];
+    const char *dir = NULL;
+    AUTO(err) struct err *e = file_read(file, FILE_BYTES_MAX, &text, &n);
+    if (e || strlen(text) != n || !parse(text, repo, &b, &dir))
+        return NULL;
+    return mem_strdup(dir);
+}
+
+bool base_tells_of(const char *file, const char *dir)
+{
+    AUTO(str) char *its_dir = base_capture(file);
+    return its_dir && strcmp(its_dir, dir) == 0;
+}
+
 struct err *base_open(const char *file, const char *repo, struct base *out)
 {
     AUTO(str) char *text = NULL;

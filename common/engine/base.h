@@ -55,4 +55,9 @@ struct err *base_remember(const char *file, const char *repo, const char *dir,
  * everything, and says so. */
 struct err *base_open(const char *file, const char *repo, struct base *out) MUST_USE;
 
+/* The capture that `file` tells of, whatever became of it: an absolute path, malloc;
+ * NULL: none. */
+char *base_capture(const char *file) MUST_USE;
+bool base_tells_of(const char *file, const char *dir);
+
 #endif

@@ -44,6 +44,7 @@ struct err *check_tree(struct repo *r, const struct digest *tree)
 {
     struct walk w;
     walk_init(&w, r);
+    bitmap_init(&w.packs, index_packs(repo_index(r)));
     struct err *e = walk_add(&w, tree);
     if (!e)
         e = walk_run(&w);

@@ -24,7 +24,7 @@ struct walk {
     struct repo *repo;
     const atomic_bool *cancel;
     struct problems *problems; /* NULL: the first problem ends the walk */
-    struct bitmap packs;       /* those that are used */
+    struct bitmap packs;       /* those that are used; empty: nobody asks */
     struct repo_io *ios[CHECK_WORKERS_MAX];
     pthread_mutex_t mu; /* guards all below */
     pthread_cond_t changed;

@@ -40,7 +40,6 @@ void walk_init(struct walk *w, struct repo *r)
     *w = (struct walk){.repo = r};
     pthread_mutex_init(&w->mu, NULL);
     pthread_cond_init(&w->changed, NULL);
-    bitmap_init(&w->packs, index_packs(ix));
     bitmap_init(&w->seen, index_numbers(ix));
 }
 
@@ -60,7 +59,10 @@ static struct err *use_blob(struct walk *w, enum blob_type type, const struct di
 {
     struct blob_entry entry;
     char hex[65];
-    if (index_find(repo_index(w->repo), type, id, 0, &entry)) {
+    const struct index *ix = repo_index(w->repo);
+    if (!w->packs.bits && index_has(ix, type, id))
+        return NULL;
+    if (w->packs.bits && index_find(ix, type, id, 0, &entry)) {
         bitmap_add(&w->packs, entry.pack);
         return NULL;
     }

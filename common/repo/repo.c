@@ -358,8 +358,11 @@ static struct err *unseal_to(struct repo_io *io, const void *sealed, size_t n, c
     size_t len = n - CRYPT_OVERHEAD;
     if (len && (room[0] == '{' || room[0] == '['))
         return sink(ctx, room, len);
+    size_t limit =
+        n > REPO_EASY_BYTES / REPO_EASY_RATIO ? n * REPO_EASY_RATIO : REPO_EASY_BYTES;
+    limit = limit < REPO_FILE_MAX ? limit : REPO_FILE_MAX;
     if (len && room[0] == MARK_ZSTD)
-        return zst_unpack_to(io->zst, room + 1, len - 1, REPO_FILE_MAX, sink, ctx);
+        return zst_unpack_to(io->zst, room + 1, len - 1, limit, sink, ctx);
     return err_new(ERR_CORRUPT, "unknown file encoding");
 }
 

@@ -26,7 +26,11 @@ enum {
     REPO_BLOB_MAX = 1 << 30,  /* larger trees are refused on read */
     REPO_DATA_MAX = 64 << 20, /* larger pieces of files too: writers make 8 MiB */
     REPO_FILE_MAX = 1 << 30,  /* larger index, snapshot or pack files too */
-    REPO_KEYS_MAX = 20,       /* as restic: each try costs a scrypt */
+    /* What expands beyond this must not be more than so many times its stored size: no
+     * list of names and hashes is, but a bomb is. */
+    REPO_EASY_BYTES = 64 << 20,
+    REPO_EASY_RATIO = 100,
+    REPO_KEYS_MAX = 20, /* as restic: each try costs a scrypt */
 };
 
 struct repo;

@@ -14,6 +14,9 @@ static struct err *check_size(const struct blob_entry *e)
     uint64_t bytes = e->plain > e->length ? e->plain : e->length;
     if (bytes > limit || e->length < CRYPT_OVERHEAD)
         return err_new(ERR_LIMIT, "a blob of %" PRIu64 " bytes is too large", bytes);
+    if (bytes > REPO_EASY_BYTES && bytes / REPO_EASY_RATIO > e->length)
+        return err_new(ERR_LIMIT, "%u bytes that become %" PRIu64 " are no honest blob",
+                       e->length, bytes);
     return NULL;
 }
 

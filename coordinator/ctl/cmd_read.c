@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/engine/check.h"
 #include "common/engine/restore.h"
+#include "coordinator/ctl/cmd_mount.h"
 #include "coordinator/ctl/cmd_repo.h"
 #include "coordinator/ctl/repo_access.h"
 #include "coordinator/ctl/repo_print.h"
@@ -292,5 +293,7 @@ const struct ctl_command ctl_repo_read_commands[] = {
      "  stillpoint repo restore " WHERE
      " --target /data --strip /data --overwrite if-changed --delete latest\n",
      1, 1, run_restore},
+    {"repo", "mount", "DIR", "show snapshots as directories", cmd_mount_options,
+     "  stillpoint repo mount " WHERE " /mnt/backup\n", 1, 1, cmd_mount},
     {0},
 };

@@ -26,6 +26,7 @@ const struct ctl_option cmd_repo_backup_options[] = {
      "remember this one there (btrfs snapshots, immutable files on xfs)",
      0},
     {"manifest", "FILE", "inode numbers and times of the source of a copied capture", 0},
+    {"chunks", "HOW", "files (default), database, or a size such as 64KiB", 0},
     {"cache-dir", "DIR", "where the index is kept between runs (default: ~/.cache)", 0},
     {"resume", NULL, "use what an earlier backup stored before it was killed", 0},
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
@@ -143,6 +144,7 @@ int cmd_repo_backup(struct ctl *c)
     struct timespec now;
     const char **tags = NULL, **excludes = NULL;
     enum zst_effort effort;
+    struct chunks chunks = {0};
     const char *as = ctl_value(c, "as");
     const char *named = ctl_value(c, "host");
     AUTO(str) char *real = realpath(c->args[0], NULL);
@@ -152,6 +154,8 @@ int cmd_repo_backup(struct ctl *c)
         return ctl_fail(c, err_new(ERR_INVALID, "--as '%s' is not absolute", as),
                         CTL_USAGE);
     struct err *e = effort_of(c, &effort);
+    if (!e && ctl_has(c, "chunks"))
+        e = chunks_parse(ctl_value(c, "chunks"), &chunks);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
     int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
@@ -165,6 +169,7 @@ int cmd_repo_backup(struct ctl *c)
         .path = as ? as : real,
         .hostname = named ? named : host,
         .time = {now.tv_sec, (uint32_t)now.tv_nsec},
+        .chunks = chunks,
         .resume = ctl_has(c, "resume"),
         .progress = show_backup,
         .progress_ctx = c,

@@ -201,6 +201,41 @@ START_TEST(a_parent_never_changes_the_tree)
 }
 END_TEST
 
+/* One changed page costs one piece and the lists above it; the same data again costs
+ * nothing under any profile, and every profile restores it. */
+START_TEST(a_changed_page_costs_one_piece)
+{
+    static const char *const texts[] = {"database", "64KiB", "files"};
+    static const size_t costs[] = {16 << 10, 64 << 10, 512 << 10};
+    AUTO(str) char *big = mem_alloc(BIG);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct backup_result res;
+        struct digest id;
+        AUTO(repo) struct repo *r = temp_open(true);
+        struct backup_opts o = opts_of();
+        temp_noise(100 + i, big, BIG);
+        temp_write("src/big", big, BIG);
+        ck_ok(chunks_parse(texts[i], &o.chunks));
+        backup_ok(r, &o, &id, &res);
+        backup_ok(r, &o, &id, &res);
+        ck_assert_uint_eq(res.summary.data_blobs, 0);
+        big[3000000]++;
+        temp_write("src/big", big, BIG);
+        backup_ok(r, &o, &id, &res);
+        ck_assert_uint_ge(res.summary.data_blobs, 1);
+        if (i < 2) {
+            ck_assert_uint_eq(res.summary.data_blobs, 1);
+            ck_assert_uint_lt(res.summary.data_added, costs[i] + (64 << 10));
+        } else {
+            ck_assert_uint_gt(res.summary.data_added, costs[i]);
+        }
+        const struct check_compare cmp = {
+            .dir = temp_path("src"), .path = "/data/part", .content = true};
+        ck_ok(check_snapshot(r, &id, &cmp));
+    }
+}
+END_TEST
+
 /* Root reads everything, so the backup runs as nobody here. */
 START_TEST(what_cannot_be_read_fails_the_backup)
 {
@@ -471,6 +506,7 @@ int main(void)
     tcase_add_test(tc, a_difference_to_the_capture_is_found);
     tcase_add_test(tc, unchanged_files_are_taken_from_the_parent);
     tcase_add_test(tc, a_parent_never_changes_the_tree);
+    tcase_add_test(tc, a_changed_page_costs_one_piece);
     tcase_add_test(tc, what_cannot_be_read_fails_the_backup);
     tcase_add_test(tc, excluded_entries_are_left_out);
     tcase_add_test(tc, a_retry_stores_the_journaled_snapshot);

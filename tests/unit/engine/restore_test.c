@@ -9,49 +9,12 @@
 #include "common/base/mem.h"
 #include "common/engine/backup.h"
 #include "common/engine/beneath.h"
-#include "tests/unit/engine/temp_repo.h"
+#include "tests/unit/engine/temp_tree.h"
 
 static void set_up(void)
 {
     temp_enter();
-    temp_write("canary", "alive", 5);
-    ck_assert_int_eq(mkdir(temp_path("outside"), 0700), 0);
-}
-
-static void check_canary(void)
-{
-    char text[8] = "";
-    FILE *f = fopen(temp_path("canary"), "r");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_uint_eq(fread(text, 1, sizeof text - 1, f), 5);
-    fclose(f);
-    ck_assert_str_eq(text, "alive");
-    ck_assert_int_eq(rmdir(temp_path("outside")), 0); /* still empty */
-    ck_assert_int_eq(mkdir(temp_path("outside"), 0700), 0);
-}
-
-static void save_raw_tree(struct repo_io *io, const char *json, struct digest *id)
-{
-    struct repo_saved saved;
-    ck_ok(repo_save_blob(io, BLOB_TREE, json, strlen(json), id, &saved));
-}
-
-/* A writer of trees: nodes of this test. */
-static struct node *add(struct tree *t, enum node_type type, const char *name)
-{
-    struct node *nd = tree_add(t);
-    nd->type = type;
-    nd->name = mem_strdup(name);
-    nd->mode = node_mode((type == NODE_DIR ? S_IFDIR : S_IFREG) | 0700);
-    return nd;
-}
-
-static void add_text(struct repo_io *io, struct node *nd, const char *text)
-{
-    struct repo_saved saved;
-    struct digest id;
-    ck_ok(repo_save_blob(io, BLOB_DATA, text, strlen(text), &id, &saved));
-    node_add_content(nd, &id);
+    temp_canary_make();
 }
 
 static struct err *restore(struct repo *r, const struct digest *tree, uint64_t *problems)
@@ -85,10 +48,10 @@ START_TEST(names_that_climb_are_refused)
     for (size_t i = 0; i < ARRAY_LEN(trees); i++) {
         struct digest id;
         uint64_t problems;
-        save_raw_tree(io, trees[i], &id);
+        temp_save_raw(io, trees[i], &id);
         ck_ok(repo_flush(io));
         ck_err(restore(r, &id, &problems), ERR_CORRUPT);
-        check_canary();
+        temp_canary_check();
     }
 }
 END_TEST
@@ -103,9 +66,9 @@ START_TEST(a_link_in_place_of_a_directory_is_not_followed)
     struct repo_saved saved;
     struct digest sub, top;
     uint64_t problems;
-    add_text(io, add(&inner, NODE_FILE, "planted"), "evil");
+    temp_node_text(io, temp_node(&inner, NODE_FILE, "planted"), "evil");
     ck_ok(repo_save_tree(io, &inner, &sub, &saved));
-    struct node *dir = add(&outer, NODE_DIR, "dir");
+    struct node *dir = temp_node(&outer, NODE_DIR, "dir");
     dir->has_subtree = true;
     dir->subtree = sub;
     ck_ok(repo_save_tree(io, &outer, &top, &saved));
@@ -114,7 +77,7 @@ START_TEST(a_link_in_place_of_a_directory_is_not_followed)
     ck_assert_int_eq(symlink("../outside", temp_path("out/dir")), 0);
     ck_err(restore(r, &top, &problems), ERR_IO);
     ck_assert_uint_eq(problems, 1);
-    check_canary();
+    temp_canary_check();
 }
 END_TEST
 
@@ -127,8 +90,8 @@ START_TEST(nothing_that_exists_is_replaced)
     struct digest top;
     uint64_t problems;
     struct stat st;
-    add_text(io, add(&t, NODE_FILE, "a"), "evil");
-    add_text(io, add(&t, NODE_FILE, "b"), "evil");
+    temp_node_text(io, temp_node(&t, NODE_FILE, "a"), "evil");
+    temp_node_text(io, temp_node(&t, NODE_FILE, "b"), "evil");
     ck_ok(repo_save_tree(io, &t, &top, &saved));
     ck_ok(repo_flush(io));
     ck_assert_int_eq(mkdir(temp_path("out"), 0700), 0);
@@ -138,7 +101,7 @@ START_TEST(nothing_that_exists_is_replaced)
     ck_assert_uint_eq(problems, 2);
     ck_assert_int_eq(stat(temp_path("out/b"), &st), 0);
     ck_assert_int_eq(st.st_size, 4);
-    check_canary();
+    temp_canary_check();
 }
 END_TEST
 
@@ -153,18 +116,18 @@ START_TEST(hard_links_do_not_reach_outside)
     struct digest top;
     uint64_t problems;
     struct stat st;
-    struct node *nd = add(&t, NODE_SYMLINK, "a");
+    struct node *nd = temp_node(&t, NODE_SYMLINK, "a");
     nd->target = mem_strdup("../canary");
     nd->links = 2;
     nd->inode = 7;
-    nd = add(&t, NODE_FILE, "b");
+    nd = temp_node(&t, NODE_FILE, "b");
     nd->links = 2;
     nd->inode = 7;
-    nd = add(&t, NODE_FILE, "c");
-    add_text(io, nd, "evil");
+    nd = temp_node(&t, NODE_FILE, "c");
+    temp_node_text(io, nd, "evil");
     nd->links = 2;
     nd->inode = 8;
-    nd = add(&t, NODE_FILE, "d");
+    nd = temp_node(&t, NODE_FILE, "d");
     nd->links = 2;
     nd->inode = 8;
     ck_ok(repo_save_tree(io, &t, &top, &saved));
@@ -175,7 +138,7 @@ START_TEST(hard_links_do_not_reach_outside)
     ck_assert_uint_eq(problems, 2); /* c exists, d has nothing to be linked to */
     ck_assert_int_eq(stat(temp_path("canary"), &st), 0);
     ck_assert_uint_eq(st.st_nlink, 1);
-    check_canary();
+    temp_canary_check();
 }
 END_TEST
 
@@ -191,7 +154,7 @@ START_TEST(a_damaged_file_is_named_and_not_left_behind)
     temp_noise(3, noise, 100000);
     for (int i = 0; i < 100000; i++)
         noise[i] |= 1; /* no NUL inside */
-    add_text(io, add(&t, NODE_FILE, "bad"), noise);
+    temp_node_text(io, temp_node(&t, NODE_FILE, "bad"), noise);
     ck_ok(repo_save_tree(io, &t, &top, &saved));
     ck_ok(repo_flush(io));
     struct blob_entry e;
@@ -298,58 +261,6 @@ START_TEST(paths_beyond_path_max_are_restored)
 }
 END_TEST
 
-static atomic_bool swapping;
-
-/* Exchanges the restored directory with a link out of the target, again and again. */
-static void *swap(void *arg)
-{
-    (void)arg;
-    char dir[256], away[256];
-    snprintf(dir, sizeof dir, "%s/out/dir", temp_dir);
-    snprintf(away, sizeof away, "%s/out/link", temp_dir);
-    while (atomic_load(&swapping))
-        renameat2(AT_FDCWD, dir, AT_FDCWD, away, RENAME_EXCHANGE);
-    return NULL;
-}
-
-START_TEST(swapping_a_directory_for_a_link_gains_nothing)
-{
-    enum { FILES = 400 };
-    AUTO(repo) struct repo *r = temp_open(true);
-    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    AUTO_TREE struct tree inner = {0};
-    AUTO_TREE struct tree outer = {0};
-    struct repo_saved saved;
-    struct digest sub, top;
-    pthread_t thread;
-    uint64_t problems;
-    for (int i = 0; i < FILES; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "f%d", i);
-        add_text(io, add(&inner, i % 2 ? NODE_FILE : NODE_FIFO, name), "evil");
-        if (i % 2 == 0)
-            inner.nodes[i].content_n = 0;
-    }
-    tree_sort(&inner);
-    ck_ok(repo_save_tree(io, &inner, &sub, &saved));
-    struct node *dir = add(&outer, NODE_DIR, "dir");
-    dir->has_subtree = true;
-    dir->subtree = sub;
-    ck_ok(repo_save_tree(io, &outer, &top, &saved));
-    ck_ok(repo_flush(io));
-    ck_assert_int_eq(mkdir(temp_path("out"), 0700), 0);
-    ck_assert_int_eq(mkdir(temp_path("out/dir"), 0700), 0);
-    ck_assert_int_eq(symlink("../outside", temp_path("out/link")), 0);
-    atomic_store(&swapping, true);
-    ck_assert_int_eq(pthread_create(&thread, NULL, swap, NULL), 0);
-    for (int i = 0; i < 20; i++)
-        err_free(restore(r, &top, &problems));
-    atomic_store(&swapping, false);
-    pthread_join(thread, NULL);
-    check_canary();
-}
-END_TEST
-
 START_TEST(opening_beneath_refuses_links_and_climbing)
 {
     int fd = -1;
@@ -385,7 +296,6 @@ int main(void)
     tcase_add_test(tc, holes_come_back_as_holes);
     tcase_add_test(tc, includes_choose_and_missing_ones_are_told);
     tcase_add_test(tc, paths_beyond_path_max_are_restored);
-    tcase_add_test(tc, swapping_a_directory_for_a_link_gains_nothing);
     tcase_add_test(tc, opening_beneath_refuses_links_and_climbing);
     return suite_main("engine restore", tc);
 }

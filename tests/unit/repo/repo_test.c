@@ -249,6 +249,36 @@ START_TEST(blobs_survive_reopening_and_are_stored_once)
 }
 END_TEST
 
+/* What lies side by side in a file does not lie so in packs. */
+START_TEST(blobs_go_to_more_than_one_open_pack)
+{
+    enum { BLOBS = 200 };
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    uint32_t pack[BLOBS];
+    size_t changes = 0, before = index_packs(repo_index(r));
+    for (int i = 0; i < BLOBS; i++) {
+        struct digest id;
+        save_noise(io, (uint64_t)(5000 + i), 1000, &id, true);
+    }
+    ck_ok(repo_flush(io));
+    ck_assert_uint_eq(index_packs(repo_index(r)), before + 2);
+    for (int i = 0; i < BLOBS; i++) {
+        AUTO(str) char *data = mem_alloc(1000);
+        struct digest id;
+        struct blob_entry e;
+        temp_noise((uint64_t)(5000 + i), data, 1000);
+        hash_bytes(data, 1000, &id);
+        ck_assert(index_find(repo_index(r), BLOB_DATA, &id, 0, &e));
+        pack[i] = e.pack;
+        changes += i && pack[i] != pack[i - 1];
+    }
+    /* A coin decides: 100 changes are expected, with a deviation of 7. */
+    ck_assert_uint_gt(changes, 50);
+    ck_assert_uint_lt(changes, 150);
+}
+END_TEST
+
 START_TEST(a_flipped_bit_is_named)
 {
     struct digest id;
@@ -405,6 +435,7 @@ int main(void)
     tcase_add_test(tc, a_snapshot_round_trips);
     tcase_add_test(tc, only_the_right_password_opens);
     tcase_add_test(tc, blobs_survive_reopening_and_are_stored_once);
+    tcase_add_test(tc, blobs_go_to_more_than_one_open_pack);
     tcase_add_test(tc, a_flipped_bit_is_named);
     tcase_add_test(tc, a_second_copy_survives_damage_of_the_first);
     tcase_add_test(tc, processes_write_one_repository_at_the_same_time);
