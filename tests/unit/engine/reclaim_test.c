@@ -5,6 +5,7 @@
 #include "common/engine/backup.h"
 #include "common/engine/check.h"
 #include "tests/unit/engine/temp_repo.h"
+#include "tests/unit/store/fault_store.h"
 
 enum { FILE_BYTES = 300000, PAUSE_MS = 1 };
 
@@ -270,19 +271,7 @@ START_TEST(packs_of_a_running_backup_stay_indexed)
 }
 END_TEST
 
-/* ---- limits ---- */
-
-START_TEST(a_dry_run_changes_nothing)
-{
-    backup(1);
-    forget_all();
-    size_t packs = count(REPO_DATA), indexes = count(REPO_INDEX);
-    struct reclaim_result r = reclaim((struct reclaim_opts){.dry_run = true});
-    ck_assert_uint_eq(r.dead_packs, packs);
-    ck_assert_uint_eq(count(REPO_DATA), packs);
-    ck_assert_uint_eq(count(REPO_INDEX), indexes);
-}
-END_TEST
+/* ---- loading meanwhile ---- */
 
 /* A pack with one blob that is needed and one that is not. */
 static void half_used(void)
@@ -299,6 +288,49 @@ static void half_used(void)
     }
     backup_with(r);
 }
+
+/* The first time an index file is read, it has just been replaced. */
+static enum fault replace_first(void *ctx, const struct store_call *call)
+{
+    bool *done = ctx;
+    if (*done || call->op != STORE_STAT || strncmp(call->name, "index/", 6) != 0)
+        return FAULT_NONE;
+    *done = true;
+    reclaim((struct reclaim_opts){.max_wait_ms = 0});
+    return FAULT_NONE;
+}
+
+START_TEST(an_index_replaced_while_it_is_loaded_is_loaded_anew)
+{
+    bool done = false;
+    struct store *store = NULL;
+    struct repo *r = NULL;
+    half_used();
+    ck_ok(store_open(temp_path("repo"), 0, &store));
+    ck_ok(repo_open(fault_wrap(store, replace_first, &done), "pw", 2, &r));
+    ck_ok(repo_load_index(r));
+    ck_assert(done);
+    size_t packs = index_packs(repo_index(r));
+    repo_close(r);
+    r = open_repo(true);
+    ck_assert_uint_eq(index_packs(repo_index(r)), packs);
+    repo_close(r);
+}
+END_TEST
+
+/* ---- limits ---- */
+
+START_TEST(a_dry_run_changes_nothing)
+{
+    backup(1);
+    forget_all();
+    size_t packs = count(REPO_DATA), indexes = count(REPO_INDEX);
+    struct reclaim_result r = reclaim((struct reclaim_opts){.dry_run = true});
+    ck_assert_uint_eq(r.dead_packs, packs);
+    ck_assert_uint_eq(count(REPO_DATA), packs);
+    ck_assert_uint_eq(count(REPO_INDEX), indexes);
+}
+END_TEST
 
 START_TEST(repacking_is_limited)
 {
@@ -353,6 +385,7 @@ int main(void)
     tcase_add_test(tc, a_wait_given_up_is_gone_on_with);
     tcase_add_test(tc, who_comes_after_the_publication_is_not_waited_for);
     tcase_add_test(tc, packs_of_a_running_backup_stay_indexed);
+    tcase_add_test(tc, an_index_replaced_while_it_is_loaded_is_loaded_anew);
     tcase_add_test(tc, a_dry_run_changes_nothing);
     tcase_add_test(tc, repacking_is_limited);
     tcase_add_test(tc, a_damaged_repository_is_left_as_it_is);
