@@ -27,7 +27,8 @@ struct packs_pack {
     struct digest id;
     bool living;    /* in the list of packs of some index file */
     bool dying;     /* in a list of dying packs only */
-    bool present;   /* its file is in the store; for the user to set */
+    bool present;   /* its file is in the store, */
+    bool sound;     /* and as long as its blobs imply; both for the user to set */
     bool in_flight; /* indexed by a backup that still runs; for the user to set */
     bool suspect;   /* its lists contradict each other */
     bool drop;      /* on writing: leave it out of every list */

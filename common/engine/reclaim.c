@@ -108,8 +108,9 @@ static struct err *list_packs(struct reclaim *c)
     c->found_n = n;
     for (size_t i = 0; i < c->packs.n; i++) {
         const struct repo_file key = {.id = c->packs.items[i].id};
-        c->packs.items[i].present =
-            n && bsearch(&key, list, n, sizeof key, by_id) != NULL;
+        const struct repo_file *f = n ? bsearch(&key, list, n, sizeof key, by_id) : NULL;
+        c->packs.items[i].present = f != NULL;
+        c->packs.items[i].sound = f && f->bytes == c->packs.items[i].bytes;
     }
     return NULL;
 }
@@ -125,8 +126,8 @@ static bool is_better(const struct packs *p, const struct packs_blob *a,
                       const struct packs_blob *b)
 {
     const struct packs_pack *x = &p->items[a->at.pack], *y = &p->items[b->at.pack];
-    if (x->present != y->present)
-        return x->present;
+    if (x->sound != y->sound)
+        return x->sound;
     if (x->living != y->living)
         return x->living;
     /* The fuller pack; products instead of quotients. */
@@ -203,6 +204,10 @@ static struct err *judge_pack(struct reclaim *c, struct packs_pack *p)
         p->drop = true;
         return NULL;
     }
+    if (!p->sound && p->needed_n) {
+        digest_hex(&p->id, hex);
+        return err_new(ERR_CORRUPT, "pack %s has another size than the index says", hex);
+    }
     c->out->packs++;
     c->out->bytes += p->bytes;
     c->out->needed_bytes += p->needed;
@@ -263,7 +268,7 @@ static void choose_repacks(struct reclaim *c)
         if (!p->items[i].living || !p->items[i].needed_n || p->items[i].in_flight)
             continue;
         c->out->unused_bytes += waste_of(&p->items[i]);
-        if (waste_of(&p->items[i]))
+        if (waste_of(&p->items[i]) && p->items[i].bytes <= REPO_FILE_MAX)
             list[n++] = i;
     }
     if (n)
@@ -314,7 +319,9 @@ static struct err *copy_pack(struct reclaim *c, const struct packs_pack *p,
         if (!b->needed)
             continue;
         buf_clear(&plain);
-        bad = repo_decode_blob(c->io, &b->at, bytes->data + b->at.offset, &plain);
+        bad = (uint64_t)b->at.offset + b->at.length > bytes->len
+                  ? err_new(ERR_CORRUPT, "a blob lies behind the pack's end")
+                  : repo_decode_blob(c->io, &b->at, bytes->data + b->at.offset, &plain);
         if (!bad)
             TRY(repo_save_blob(c->io, b->at.type, plain.data, plain.len, &id, &saved));
     }
