@@ -273,8 +273,9 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
     AUTO_FD int fd = open(b->opts->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open directory '%s'", b->opts->source);
-    if (b->opts->base)
-        TRY(base_look(fd, &b->look));
+    /* Without the right to look, a snapshot is a directory like others. */
+    err_free(base_look(fd, &b->look));
+    b->made = b->opts->manifest ? manifest_made(b->opts->manifest) : b->look.made;
     bool has_old = find_old_tree(b->scan_io, b->opts, &old);
     TRY(backup_walk(b, fd, has_old ? &old : NULL));
     if (b->fatal) {

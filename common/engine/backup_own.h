@@ -115,7 +115,8 @@ struct backup {
     struct gear gear;
     struct problems *problems;
     uint32_t device_base;
-    struct base_look look;     /* of the source, if there is a base */
+    struct base_look look;     /* of the source */
+    struct timespec made;      /* when the source was captured; 0: not known */
     pthread_mutex_t mu;        /* guards all below */
     pthread_cond_t changed;    /* work came, a turn ended, a worker left */
     struct backup_unit *units; /* a stack: what was found last is done first */

@@ -10,6 +10,7 @@
 #include "common/repo/tree_cursor.h"
 
 enum {
+    FRESH_NS = 50000000, /* several of the slowest kernel's ticks */
     UNIT_FILES_MAX = 64,
     UNIT_BYTES_MAX = 4 << 20,
 };
@@ -44,6 +45,26 @@ static void as_in_manifest(const struct backup *b, const struct backup_dir *d,
     entry->ctime_nsec = told.ctime_ns;
 }
 
+/* A file that is written to again within the same tick of the clock keeps its time of
+ * change. Writers go on some milliseconds after the capture, so a change just before it
+ * may hide the next one: such a file is stored as changed in 1970, and read next time.
+ * Whole seconds are the ticks of filesystems that count no smaller ones. */
+static void forget_fresh_change(const struct backup *b, struct backup_entry *entry)
+{
+    const int64_t second = 1000000000;
+    int64_t fresh_ns = entry->ctime_nsec ? FRESH_NS : 2 * second;
+    int64_t age_s = (int64_t)b->made.tv_sec - entry->ctime;
+    if (!b->made.tv_sec || age_s > 2)
+        return;
+    if (age_s < 0 || age_s * second + b->made.tv_nsec - entry->ctime_nsec < fresh_ns)
+        entry->ctime = entry->ctime_nsec = 0;
+}
+
+static bool is_fresh(const struct backup_entry *entry)
+{
+    return entry->ctime == 0 && entry->ctime_nsec == 0;
+}
+
 void backup_fill_entry(struct backup *b, struct backup_dir *d, const struct stat *st,
                        struct backup_entry *entry)
 {
@@ -60,6 +81,7 @@ void backup_fill_entry(struct backup *b, struct backup_dir *d, const struct stat
     entry->device = st->st_rdev;
     entry->device_id = d->device_id;
     as_in_manifest(b, d, entry);
+    forget_fresh_change(b, entry);
     /* Links connect names by (inode, device_id): another filesystem needs another id. */
     if (st->st_dev != d->dev) {
         AUTO(str) char *path = mem_printf("%s/%s", d->path, backup_name(d, entry));
@@ -268,8 +290,8 @@ static void sort_in(struct backup *b, struct backup_dir *d, size_t at,
         add_unit(s, UNIT_DIR, d, at, at + 1);
     } else if (!S_ISREG(entry->mode)) {
         s->others++;
-    } else if (old->matched ? reuse_rest(b, entry, &old->rest)
-                            : nd && reuse(b, entry, nd)) {
+    } else if (!is_fresh(entry) && (old->matched ? reuse_rest(b, entry, &old->rest)
+                                                 : nd && reuse(b, entry, nd))) {
         s->unmodified++;
         s->unmodified_bytes += entry->size;
     } else {

@@ -44,32 +44,34 @@ static void look_at_files(int fd, struct base_look *out)
  * same, but answers 1 and nothing for the last subvolume of a filesystem.) */
 static struct err *look_at_snapshot(int fd, struct base_look *out)
 {
-    struct {
-        struct btrfs_ioctl_search_args_v2 args;
-        unsigned char room[4096];
-    } search = {.args = {.key = {.tree_id = BTRFS_ROOT_TREE_OBJECTID,
-                                 .min_type = BTRFS_ROOT_ITEM_KEY,
-                                 .max_type = BTRFS_ROOT_ITEM_KEY,
-                                 .max_offset = UINT64_MAX,
-                                 .max_transid = UINT64_MAX,
-                                 .nr_items = 1},
-                         .buf_size = sizeof search.room}};
+    _Alignas(8) unsigned char room[4096];
+    struct btrfs_ioctl_search_args_v2 *search = (void *)room;
+    *search =
+        (struct btrfs_ioctl_search_args_v2){.key = {.tree_id = BTRFS_ROOT_TREE_OBJECTID,
+                                                    .min_type = BTRFS_ROOT_ITEM_KEY,
+                                                    .max_type = BTRFS_ROOT_ITEM_KEY,
+                                                    .max_offset = UINT64_MAX,
+                                                    .max_transid = UINT64_MAX,
+                                                    .nr_items = 1},
+                                            .buf_size = sizeof room - sizeof *search};
     struct btrfs_ioctl_ino_lookup_args where = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
     struct btrfs_ioctl_search_header head;
     struct btrfs_root_item item = {0};
     if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &where) != 0)
         return err_os(errno, "ask for a snapshot's number");
-    search.args.key.min_objectid = search.args.key.max_objectid = where.treeid;
-    if (ioctl(fd, BTRFS_IOC_TREE_SEARCH_V2, &search.args) != 0)
+    search->key.min_objectid = search->key.max_objectid = where.treeid;
+    if (ioctl(fd, BTRFS_IOC_TREE_SEARCH_V2, search) != 0)
         return err_os(errno, "look at snapshot %" PRIu64, (uint64_t)where.treeid);
-    const unsigned char *found = (const unsigned char *)search.args.buf;
+    const unsigned char *found = (const unsigned char *)search->buf;
     memcpy(&head, found, sizeof head);
-    if (search.args.key.nr_items != 1 || head.len > sizeof search.room - sizeof head)
+    if (search->key.nr_items != 1 || head.len > search->buf_size - sizeof head)
         return err_new(ERR_NOT_FOUND, "snapshot %" PRIu64 " has no item",
                        (uint64_t)where.treeid);
     memcpy(&item, found + sizeof head, head.len < sizeof item ? head.len : sizeof item);
     memcpy(out->uuid, item.uuid, sizeof out->uuid);
     out->generation = le64toh(item.generation);
+    out->made = (struct timespec){(time_t)le64toh(item.otime.sec),
+                                  (long)le32toh(item.otime.nsec)};
     out->seal = BASE_SNAPSHOT;
     return NULL;
 }

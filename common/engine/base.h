@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "common/base/attr.h"
 #include "common/base/err.h"
@@ -28,6 +29,7 @@ struct base_look {
     uint8_t uuid[16];    /* of the snapshot, or of the filesystem with the root's inode */
     uint64_t generation; /* the snapshot's last change; BASE_FILES: when it was looked at,
                             ns since 1970: no file may have changed since */
+    struct timespec made; /* BASE_SNAPSHOT: when, by the node's clock; not remembered */
 };
 
 /* Looks at the capture whose root is open as dir_fd. */

@@ -18,6 +18,7 @@ enum { FIELDS = 3 }; /* before the path, each followed by a blank */
 struct manifest {
     char *text; /* the mapped file; its last byte is NUL */
     size_t n;
+    struct timespec made;
     /* Hash table of where entries begin: open addressing, 0 is free. A power of two, at
      * most half full. */
     uint32_t *slots;
@@ -103,6 +104,7 @@ static struct err *load(struct manifest *m, const char *file)
         return err_os(errno, "map it");
     m->text = text;
     m->n = (size_t)st.st_size;
+    m->made = st.st_mtim;
     TRY(check(m, &entries));
     for (m->slots_n = 16; m->slots_n < 2 * entries; m->slots_n *= 2)
         continue;
@@ -133,4 +135,9 @@ bool manifest_find(const struct manifest *m, const char *path, struct manifest_e
                       &out->ctime_s, &out->ctime_ns, &out->device) == 4;
     }
     return false;
+}
+
+struct timespec manifest_made(const struct manifest *m)
+{
+    return m->made;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "common/base/attr.h"
 #include "common/base/err.h"
@@ -29,5 +30,7 @@ DEFINE_AUTO(manifest, struct manifest *, manifest_close);
 /* What it says of `path`, relative to the capture ("." is its root); false: nothing. */
 bool manifest_find(const struct manifest *m, const char *path,
                    struct manifest_entry *out);
+/* When its capture was finished, by the node's clock. */
+struct timespec manifest_made(const struct manifest *m);
 
 #endif

@@ -151,6 +151,68 @@ START_TEST(unchanged_files_are_taken_from_the_parent)
 END_TEST
 
 /* Whatever changed, taking over from the parent gives the tree that reading all gives. */
+/* A manifest of two files, one changed `ms` before the capture was finished. */
+static struct manifest *manifest_of_two(int ms)
+{
+    struct stat st;
+    struct manifest *m = NULL;
+    AUTO_BUF struct buf text = {0};
+    buf_printf(&text, "stillpoint manifest 1\n%d 1600000000.000000001 1 empty", 7);
+    buf_char(&text, '\0');
+    temp_write("manifest", "", 0);
+    const struct timespec made[2] = {{1600000100, 40000000}, {1600000100, 40000000}};
+    buf_printf(&text, "8 %d.%09d 1 sub/small", ms <= 40 ? 1600000100 : 1600000099,
+               ms <= 40 ? (40 - ms) * 1000000 + 1 : (1040 - ms) * 1000000 + 1);
+    buf_char(&text, '\0');
+    buf_printf(&text, "end 2");
+    buf_char(&text, '\0');
+    temp_write("manifest", text.data, text.len);
+    ck_assert_int_eq(utimensat(AT_FDCWD, temp_path("manifest"), made, 0), 0);
+    ck_assert_int_eq(stat(temp_path("manifest"), &st), 0);
+    ck_ok(manifest_open(temp_path("manifest"), &m));
+    return m;
+}
+
+/* Backs up with the manifest on `parent`; returns how many files were taken from it. */
+static uint64_t unmodified_with(struct repo *r, const struct manifest *m,
+                                struct digest *parent)
+{
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_SNAPSHOT struct snapshot old = {0};
+    struct backup_opts o = opts_of();
+    struct backup_result res;
+    bool first = parent->b[0] == 0 && parent->b[1] == 0;
+    if (!first)
+        ck_ok(repo_read_snapshot(io, parent, &old));
+    o.parent = first ? NULL : &old;
+    o.manifest = m;
+    ck_ok(backup_run(r, &o, &res));
+    *parent = res.snapshot;
+    uint64_t n = res.summary.files_unmodified;
+    backup_result_fini(&res);
+    return n;
+}
+
+/* Of two files in the manifest, the one changed just before the capture may have been
+ * changed again in the same tick. */
+START_TEST(a_change_just_before_the_capture_hides_none_after_it)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    static const struct {
+        int ms;
+        uint64_t unmodified; /* the two others changed after their "capture" */
+    } cases[] = {{900, 2}, {60, 2}, {45, 1}, {5, 1}, {0, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        AUTO(manifest) struct manifest *m = manifest_of_two(cases[i].ms);
+        struct digest id = {0};
+        ck_assert_uint_eq(unmodified_with(r, m, &id), 0);
+        manifest_close(STEAL(m));
+        m = manifest_of_two(cases[i].ms);
+        ck_assert_uint_eq(unmodified_with(r, m, &id), cases[i].unmodified);
+    }
+}
+END_TEST
+
 START_TEST(a_parent_never_changes_the_tree)
 {
     struct backup_result res, all;
@@ -505,6 +567,7 @@ int main(void)
     tcase_add_test(tc, what_is_backed_up_is_restored);
     tcase_add_test(tc, a_difference_to_the_capture_is_found);
     tcase_add_test(tc, unchanged_files_are_taken_from_the_parent);
+    tcase_add_test(tc, a_change_just_before_the_capture_hides_none_after_it);
     tcase_add_test(tc, a_parent_never_changes_the_tree);
     tcase_add_test(tc, a_changed_page_costs_one_piece);
     tcase_add_test(tc, what_cannot_be_read_fails_the_backup);

@@ -256,7 +256,6 @@ START_TEST(lost_files_are_named_in_every_snapshot)
     AUTO(repo_io) struct repo_io *io = repo_io_new(look);
     struct snapshot *list = NULL;
     size_t n = 0;
-    AUTO_BUF struct buf out = {0};
     struct tree top = {0}, inner = {0};
     struct digest pack;
     struct blob_entry entry;
