@@ -8,6 +8,9 @@
 #include "common/base/mem.h"
 #include "common/repo/pack.h"
 
+/* How often the index is loaded anew when files of it vanish meanwhile. */
+enum { LOAD_TRIES = 10 };
+
 void packs_fini(struct packs *p)
 {
     free(p->items);
@@ -69,7 +72,9 @@ static struct err *load_file(struct repo_io *io, struct packs *p, const struct d
     mem_reserve((void **)&p->files, &p->files_cap, p->files_n, sizeof *p->files);
     size_t first = p->lists_n;
     TRY_CTX(indexfile_read(json.data, json.len, take_pack, p), "index file %s", hex);
-    p->files[p->files_n++] = (struct packs_file){*id, first, p->lists_n - first};
+    struct packs_file *f = &p->files[p->files_n++];
+    *f = (struct packs_file){.id = *id, .first = first, .count = p->lists_n - first};
+    indexfile_signer(json.data, json.len, f->session);
     return NULL;
 }
 
@@ -188,8 +193,8 @@ static struct err *settle(struct packs *p, void (*bad)(void *ctx, struct err *e)
     return NULL;
 }
 
-struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e),
-                       void *ctx, struct packs *out)
+static struct err *load_once(struct repo_io *io, void (*bad)(void *ctx, struct err *e),
+                             void *ctx, struct packs *out)
 {
     struct repo_file *files = NULL;
     size_t n = 0;
@@ -198,7 +203,7 @@ struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e)
     for (size_t i = 0; i < n && !e; i++) {
         const struct packs before = *out;
         e = load_file(io, out, &files[i].id);
-        if (!e || !bad)
+        if (!e || !bad || e->kind == ERR_NOT_FOUND)
             continue;
         bad(ctx, STEAL(e));
         out->n = before.n;
@@ -206,6 +211,19 @@ struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e)
         out->lists_n = before.lists_n;
     }
     free(files);
+    return e;
+}
+
+/* A file that vanishes meanwhile was replaced: then all is read again. */
+struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e),
+                       void *ctx, struct packs *out)
+{
+    struct err *e = load_once(io, bad, ctx, out);
+    for (int i = 1; i < LOAD_TRIES && e && e->kind == ERR_NOT_FOUND; i++) {
+        err_free(e);
+        packs_fini(out);
+        e = load_once(io, bad, ctx, out);
+    }
     TRY_CTX(e, "load index");
     return settle(out, bad, ctx);
 }

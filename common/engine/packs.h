@@ -25,13 +25,15 @@ struct packs_blob {
 
 struct packs_pack {
     struct digest id;
-    bool living;  /* in the list of packs of some index file */
-    bool dying;   /* in a list of dying packs only */
-    bool present; /* its file is in the store; for the user to set */
-    bool suspect; /* its lists contradict each other */
-    bool drop;    /* on writing: leave it out of every list */
-    bool written; /* while index files are written: it is in one */
-    size_t first; /* blobs[first … first + count), in the order of offsets */
+    bool living;    /* in the list of packs of some index file */
+    bool dying;     /* in a list of dying packs only */
+    bool present;   /* its file is in the store, */
+    bool sound;     /* and as long as its blobs imply; both for the user to set */
+    bool in_flight; /* indexed by a backup that still runs; for the user to set */
+    bool suspect;   /* its lists contradict each other */
+    bool drop;      /* on writing: leave it out of every list */
+    bool written;   /* while index files are written: it is in one */
+    size_t first;   /* blobs[first … first + count), in the order of offsets */
     size_t count;
     uint64_t bytes;  /* of the file, as the blobs imply */
     uint64_t needed; /* bytes of needed blobs, with their lines in the header */
@@ -41,7 +43,8 @@ struct packs_pack {
 /* An index file, and which packs it lists. */
 struct packs_file {
     struct digest id;
-    size_t first; /* lists[first … first + count) */
+    char session[INDEXFILE_SESSION_BYTES]; /* of the run that wrote it, or empty */
+    size_t first;                          /* lists[first … first + count) */
     size_t count;
 };
 

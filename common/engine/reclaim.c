@@ -108,8 +108,9 @@ static struct err *list_packs(struct reclaim *c)
     c->found_n = n;
     for (size_t i = 0; i < c->packs.n; i++) {
         const struct repo_file key = {.id = c->packs.items[i].id};
-        c->packs.items[i].present =
-            n && bsearch(&key, list, n, sizeof key, by_id) != NULL;
+        const struct repo_file *f = n ? bsearch(&key, list, n, sizeof key, by_id) : NULL;
+        c->packs.items[i].present = f != NULL;
+        c->packs.items[i].sound = f && f->bytes == c->packs.items[i].bytes;
     }
     return NULL;
 }
@@ -125,8 +126,8 @@ static bool is_better(const struct packs *p, const struct packs_blob *a,
                       const struct packs_blob *b)
 {
     const struct packs_pack *x = &p->items[a->at.pack], *y = &p->items[b->at.pack];
-    if (x->present != y->present)
-        return x->present;
+    if (x->sound != y->sound)
+        return x->sound;
     if (x->living != y->living)
         return x->living;
     /* The fuller pack; products instead of quotients. */
@@ -171,6 +172,28 @@ static uint64_t waste_of(const struct packs_pack *p)
 
 /* ---- 3: which packs go ---- */
 
+/* Packs that a running backup of ours has stored look as if nobody needed them. It would
+ * be safe to take them for dead, as with restic's; but a retry would have to store them
+ * again. */
+static struct err *find_in_flight(struct reclaim *c)
+{
+    struct lock_claim *list = NULL;
+    size_t n = 0;
+    const struct lock_claim *own = repo_lock_claim(c->opts->lock);
+    TRY(lock_list(c->io, &list, &n));
+    for (size_t i = 0; i < c->packs.files_n; i++) {
+        const struct packs_file *f = &c->packs.files[i];
+        bool runs = false;
+        for (size_t j = 0; j < n && f->session[0] && !runs; j++)
+            runs = strcmp(list[j].session, f->session) == 0 &&
+                   !lock_claim_is_dead(&list[j], own);
+        for (size_t j = 0; j < f->count && runs; j++)
+            c->packs.items[c->packs.lists[f->first + j].pack].in_flight = true;
+    }
+    free(list);
+    return NULL;
+}
+
 static struct err *judge_pack(struct reclaim *c, struct packs_pack *p)
 {
     char hex[65];
@@ -181,6 +204,10 @@ static struct err *judge_pack(struct reclaim *c, struct packs_pack *p)
         p->drop = true;
         return NULL;
     }
+    if (!p->sound && p->needed_n) {
+        digest_hex(&p->id, hex);
+        return err_new(ERR_CORRUPT, "pack %s has another size than the index says", hex);
+    }
     c->out->packs++;
     c->out->bytes += p->bytes;
     c->out->needed_bytes += p->needed;
@@ -188,6 +215,10 @@ static struct err *judge_pack(struct reclaim *c, struct packs_pack *p)
         c->out->revived_packs += !p->living;
         p->living = true;
         p->dying = false;
+        return NULL;
+    }
+    if (p->in_flight && p->living) {
+        c->out->in_flight_packs++;
         return NULL;
     }
     p->living = false;
@@ -234,10 +265,10 @@ static void choose_repacks(struct reclaim *c)
     size_t *list = mem_array(p->n, sizeof *list), n = 0;
     c->repack = mem_array(p->n, sizeof *c->repack);
     for (size_t i = 0; i < p->n; i++) {
-        if (!p->items[i].living || !p->items[i].needed_n)
+        if (!p->items[i].living || !p->items[i].needed_n || p->items[i].in_flight)
             continue;
         c->out->unused_bytes += waste_of(&p->items[i]);
-        if (waste_of(&p->items[i]))
+        if (waste_of(&p->items[i]) && p->items[i].bytes <= REPO_FILE_MAX)
             list[n++] = i;
     }
     if (n)
@@ -260,6 +291,7 @@ static struct err *decide(struct reclaim *c)
 {
     /* After the index was loaded: what it names had been stored before. */
     TRY(list_packs(c));
+    TRY(find_in_flight(c));
     choose_copies(&c->packs);
     for (size_t i = 0; i < c->packs.n; i++)
         TRY(judge_pack(c, &c->packs.items[i]));
@@ -287,7 +319,9 @@ static struct err *copy_pack(struct reclaim *c, const struct packs_pack *p,
         if (!b->needed)
             continue;
         buf_clear(&plain);
-        bad = repo_decode_blob(c->io, &b->at, bytes->data + b->at.offset, &plain);
+        bad = (uint64_t)b->at.offset + b->at.length > bytes->len
+                  ? err_new(ERR_CORRUPT, "a blob lies behind the pack's end")
+                  : repo_decode_blob(c->io, &b->at, bytes->data + b->at.offset, &plain);
         if (!bad)
             TRY(repo_save_blob(c->io, b->at.type, plain.data, plain.len, &id, &saved));
     }

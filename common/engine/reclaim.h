@@ -61,7 +61,8 @@ struct reclaim_result {
     uint64_t needed_bytes;
     uint64_t dead_packs; /* nothing in them is needed */
     uint64_t dead_bytes;
-    uint64_t orphan_packs; /* in no index file: left by killed backups */
+    uint64_t in_flight_packs; /* of backups that run */
+    uint64_t orphan_packs;    /* in no index file: left by killed backups */
     uint64_t orphan_bytes;
     uint64_t repack_packs; /* to be replaced by what is needed of them */
     uint64_t repack_bytes;

@@ -1,5 +1,6 @@
 #include "common/repo/indexfile.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -11,6 +12,29 @@ static const char dying_key[] = "packs_to_delete";
 bool indexfile_has_dying(const void *json, size_t n)
 {
     return n && memmem(json, n, dying_key, strlen(dying_key)) != NULL;
+}
+
+static const char sign_key[] = ",\"stillpoint\":{\"session\":\"";
+
+void indexfile_sign(struct buf *json, const char *session)
+{
+    while (json->len && json->data[json->len - 1] != '}')
+        json->len--;
+    assert(json->len);
+    json->len--;
+    buf_printf(json, "%s%s\"}}\n", sign_key, session);
+}
+
+void indexfile_signer(const void *json, size_t n, char out[INDEXFILE_SESSION_BYTES])
+{
+    size_t i = 0;
+    const char *at = n ? memmem(json, n, sign_key, strlen(sign_key)) : NULL;
+    const char *end = (const char *)json + n;
+    if (at)
+        for (at += strlen(sign_key); at < end && *at != '"'; at++)
+            if (i < INDEXFILE_SESSION_BYTES - 1)
+                out[i++] = *at;
+    out[i] = '\0';
 }
 
 void indexfile_fini(struct indexfile *f)

@@ -32,6 +32,13 @@ struct err *indexfile_read(const void *json, size_t n, indexfile_visit *visit,
 /* True if the document lists dying packs; a quick look. */
 bool indexfile_has_dying(const void *json, size_t n);
 
+/* Adds to the JSON of an index file which run of a program wrote it; other programs
+ * ignore that. Needs: a session of letters and digits. */
+void indexfile_sign(struct buf *json, const char *session);
+enum { INDEXFILE_SESSION_BYTES = 40 };
+/* Reads what indexfile_sign added; empty if there is nothing. */
+void indexfile_signer(const void *json, size_t n, char out[INDEXFILE_SESSION_BYTES]);
+
 /* A document being written; a zeroed struct is an empty one. */
 struct indexfile {
     struct buf living;

@@ -17,16 +17,17 @@ enum {
 
 struct repo_lock {
     struct repo *repo;
-    struct repo_io *io; /* of the refreshing thread, once it runs */
-    struct lock_claim claim;
+    struct repo_io *io;      /* of the refreshing thread, once it runs */
+    struct lock_claim claim; /* but for id and time, which each file has of its own */
     pthread_t thread;
     bool running;
     pthread_mutex_t mu; /* guards stop */
     pthread_cond_t wake;
     bool stop;
-    pthread_mutex_t refreshing; /* guards claim.id and the file it names */
-    atomic_bool lost;           /* somebody removed our file */
-    _Atomic int64_t fresh_s;    /* boottime of the newest lock file */
+    pthread_mutex_t refreshing; /* guards id and the file it names */
+    struct digest id;
+    atomic_bool lost;        /* somebody removed our file */
+    _Atomic int64_t fresh_s; /* boottime of the newest lock file */
 };
 
 static int64_t boottime_s(void)
@@ -49,9 +50,10 @@ static struct err *write_lock(struct repo_lock *l, struct digest *id)
     AUTO_BUF struct buf json = {0};
     AUTO_BUF struct buf sealed = {0};
     struct timespec now;
+    struct lock_claim claim = l->claim;
     clock_gettime(CLOCK_REALTIME, &now);
-    l->claim.time = (struct go_time){now.tv_sec, (uint32_t)now.tv_nsec};
-    lock_claim_write(&l->claim, &json);
+    claim.time = (struct go_time){now.tv_sec, (uint32_t)now.tv_nsec};
+    lock_claim_write(&claim, &json);
     repo_seal_file(l->io, json.data, json.len, &sealed, id);
     return repo_put_file(l->repo, REPO_LOCK, id, sealed.data, sealed.len);
 }
@@ -106,15 +108,15 @@ static struct err *refresh(struct repo_lock *l)
 {
     struct digest fresh;
     uint64_t bytes;
-    struct err *e = repo_stat_file(l->repo, REPO_LOCK, &l->claim.id, &bytes);
+    struct err *e = repo_stat_file(l->repo, REPO_LOCK, &l->id, &bytes);
     if ((e && e->kind == ERR_NOT_FOUND) || is_too_late(l))
         atomic_store(&l->lost, true);
     TRY(e);
     if (atomic_load(&l->lost))
         return NULL;
     TRY(write_lock(l, &fresh));
-    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->claim.id));
-    l->claim.id = fresh;
+    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->id));
+    l->id = fresh;
     atomic_store(&l->fresh_s, boottime_s());
     return NULL;
 }
@@ -195,7 +197,7 @@ struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock *
     const struct timespec wait = {0, WAIT_MS * 1000000L};
     struct err *e = check_others(l, false);
     if (!e)
-        e = write_lock(l, &l->claim.id);
+        e = write_lock(l, &l->id);
     if (e) {
         lock_drop(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
@@ -210,6 +212,7 @@ struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock *
         repo_lock_free(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
     }
+    repo_set_session(r, l->claim.session);
     *out = l;
     return NULL;
 }
@@ -219,22 +222,31 @@ struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out)
     return repo_lock_as(r, exclusive ? LOCK_EXCLUSIVE : LOCK_SHARED, out);
 }
 
-struct err *repo_lock_is_alone(struct repo_lock *l, bool *alone)
+static struct err *look_for_others(struct repo_lock *l, struct repo_io *io, bool *alone)
 {
     struct lock_claim *list = NULL;
     size_t n = 0;
-    struct timespec now;
-    AUTO(repo_io) struct repo_io *io = repo_io_new(l->repo);
-    clock_gettime(CLOCK_REALTIME, &now);
     TRY(lock_list(io, &list, &n));
-    *alone = true;
     for (size_t i = 0; i < n; i++)
-        if (!lock_claim_same_holder(&list[i], repo_lock_claim(l)) &&
-            !lock_claim_is_stale(&list[i], (struct go_time){now.tv_sec, 0},
-                                 repo_lock_claim(l)))
+        if (!lock_claim_same_holder(&list[i], &l->claim) &&
+            !(list[i].session[0] && lock_claim_is_dead(&list[i], &l->claim)))
             *alone = false;
     free(list);
     return NULL;
+}
+
+/* Looks twice, and believes no clock but for our own dead: whoever `reclaim` would wait
+ * for must not be overlooked here either (lock_watch.h). */
+struct err *repo_lock_is_alone(struct repo_lock *l, bool *alone)
+{
+    const struct timespec wait = {0, WAIT_MS * 1000000L};
+    AUTO(repo_io) struct repo_io *io = repo_io_new(l->repo);
+    *alone = true;
+    TRY(look_for_others(l, io, alone));
+    if (!*alone)
+        return NULL;
+    nanosleep(&wait, NULL);
+    return look_for_others(l, io, alone);
 }
 
 struct err *repo_lock_check(struct repo_lock *l)
@@ -262,6 +274,6 @@ void repo_lock_free(struct repo_lock *l)
         pthread_mutex_unlock(&l->mu);
         pthread_join(l->thread, NULL);
     }
-    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->claim.id));
+    err_free(repo_remove_file(l->repo, REPO_LOCK, &l->id));
     lock_drop(l);
 }

@@ -35,7 +35,8 @@ struct err *repo_lock_check(struct repo_lock *l) MUST_USE;
 const struct lock_claim *repo_lock_claim(const struct repo_lock *l);
 /* Writes the lock anew now, as the thread does every five minutes. For tests. */
 void repo_lock_refresh(struct repo_lock *l);
-/* True if nobody else holds a lock now; those that are stale do not count. */
+/* True if nobody else holds a lock now. Of those that look stale only our own dead do not
+ * count. Takes 200 ms if so. */
 struct err *repo_lock_is_alone(struct repo_lock *l, bool *alone) MUST_USE;
 /* Gives the lock back. */
 void repo_lock_free(struct repo_lock *l);

@@ -291,6 +291,13 @@ struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct dige
     return NULL;
 }
 
+void repo_set_session(struct repo *r, const char *session)
+{
+    pthread_mutex_lock(&r->mu);
+    snprintf(r->session, sizeof r->session, "%s", session);
+    pthread_mutex_unlock(&r->mu);
+}
+
 struct err *repo_clean(struct repo *r, struct store_leftovers *out)
 {
     return store_clean(r->store, STORE_LEFTOVER_AGE_S, out);

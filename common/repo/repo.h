@@ -139,6 +139,10 @@ struct err *repo_get_raw(struct repo *r, enum repo_kind kind, const struct diges
 struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct digest *id,
                           uint64_t offset, size_t n, struct buf *out) MUST_USE;
 
+/* Names the run that writes: its index files carry the session of its lock, by which
+ * `reclaim` knows packs of backups that still run. repo_lock does this. */
+void repo_set_session(struct repo *r, const char *session);
+
 /* Removes what killed writers left unfinished a day ago or earlier; adds to *out. */
 struct err *repo_clean(struct repo *r, struct store_leftovers *out) MUST_USE;
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/base/mem.h"
+#include "common/repo/indexfile.h"
 #include "common/repo/repo_own.h"
 
 /* When to write an index file while running, so that what a killed backup has stored is
@@ -15,6 +16,8 @@ static const uint64_t index_bytes_min = UINT64_C(32) << 20;
 enum { INDEX_FRACTION = 16, INDEX_BLOBS_MAX = 50000, INDEX_AGE_MS = 10 * 60 * 1000 };
 /* Bytes of a pack's end that are read for its header; more only if it is longer. */
 enum { HEADER_GUESS = 64 << 10 };
+/* How often the index is loaded anew when files of it vanish meanwhile. */
+enum { LOAD_TRIES = 10 };
 
 static int64_t now_ms(void)
 {
@@ -105,7 +108,7 @@ static struct err *load_files(struct repo_io *io, const struct repo_file *files,
         if (is_covered(&r->covered, &files[i].id))
             continue;
         struct err *e = load_index_file(io, &files[i].id);
-        if (e && !bad)
+        if (e && (!bad || e->kind == ERR_NOT_FOUND))
             return e;
         if (e) {
             bad(ctx, e);
@@ -119,18 +122,34 @@ static struct err *load_files(struct repo_io *io, const struct repo_file *files,
     return NULL;
 }
 
-/* A check wants what the repository says, not what we remember. */
+static struct err *load_once(struct repo_io *io, void (*bad)(void *ctx, struct err *e),
+                             void *ctx)
+{
+    struct repo_file *files = NULL;
+    size_t n = 0;
+    TRY(repo_list(io->repo, REPO_INDEX, &files, &n));
+    if (!bad)
+        open_cache(io->repo, files, n);
+    struct err *e = load_files(io, files, n, bad, ctx);
+    free(files);
+    return e;
+}
+
+/* A check wants what the repository says, not what we remember. A file that vanishes
+ * between the listing and the reading was replaced by `reclaim`: then all is read again,
+ * for the new one may list what was in it. */
 struct err *repo_load_index_all(struct repo *r, void (*bad)(void *ctx, struct err *e),
                                 void *ctx)
 {
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    struct repo_file *files = NULL;
-    size_t n = 0;
-    TRY_CTX(repo_list(r, REPO_INDEX, &files, &n), "load index");
-    if (!bad)
-        open_cache(r, files, n);
-    struct err *e = load_files(io, files, n, bad, ctx);
-    free(files);
+    struct err *e = load_once(io, bad, ctx);
+    for (int i = 1; i < LOAD_TRIES && e && e->kind == ERR_NOT_FOUND; i++) {
+        err_free(e);
+        index_fini(&r->index);
+        index_cache_fini(&r->covered);
+        r->listed_n = 0;
+        e = load_once(io, bad, ctx);
+    }
     r->indexed_packs = r->written_packs = index_packs(&r->index);
     r->indexed_at_ms = now_ms();
     if (e)
@@ -174,6 +193,8 @@ struct err *repo_write_index(struct repo_io *io, bool last)
     size_t count = index_packs(&r->index) - first;
     if (count)
         index_write(&r->index, first, count, &json);
+    if (count && r->session[0])
+        indexfile_sign(&json, r->session);
     r->written_packs += count;
     r->index_writers += count > 0;
     r->unindexed_bytes = r->unindexed_blobs = 0;

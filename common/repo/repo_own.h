@@ -22,6 +22,7 @@ struct repo {
     enum zst_effort effort; /* set before other threads exist */
     char id[65];
     pthread_mutex_t mu; /* guards everything below; never held over I/O */
+    char session[40];   /* of the lock held; empty: none yet */
     struct index index;
     struct idset claimed[BLOB_TYPES]; /* ids this process saves, not in the index yet */
     /* Packs being filled. Who appends takes one out and puts it back. */

@@ -225,6 +225,7 @@ static void print_reclaim_json(const struct reclaim_result *r, bool dry)
         {"deleted_packs", r->deleted_packs},
         {"freed_bytes", r->freed_bytes},
         {"waiting", r->waiting},
+        {"in_flight_packs", r->in_flight_packs},
         {"pending_packs", r->pending_packs},
         {"leftover_files", r->leftover_files},
         {"leftover_bytes", r->leftover_bytes},

@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/engine/manifest.h"
 #include "common/file/file.h"
+#include "common/repo/indexfile.h"
 #include "common/repo/keyfile.h"
 #include "common/repo/pack.h"
 #include "common/repo/repo_own.h"
@@ -63,8 +64,32 @@ static void run_pack(const uint8_t *data, size_t n)
     free(blobs);
 }
 
+static struct err *copy_pack(void *ctx, const struct indexfile_pack *p)
+{
+    indexfile_add(ctx, p, (struct go_time){0, 0});
+    return NULL;
+}
+
+/* The other reader of the same files, pack by pack. */
+static void run_indexfile(const uint8_t *data, size_t n)
+{
+    struct indexfile f = {0};
+    char session[INDEXFILE_SESSION_BYTES];
+    AUTO_BUF struct buf one = {0};
+    AUTO_BUF struct buf two = {0};
+    indexfile_signer(data, n, session);
+    if (accepted(indexfile_read(data, n, copy_pack, &f))) {
+        indexfile_end(&f, &one);
+        must(indexfile_read(one.data, one.len, copy_pack, &f));
+        indexfile_end(&f, &two);
+        same(&one, &two);
+    }
+    indexfile_fini(&f);
+}
+
 static void run_index(const uint8_t *data, size_t n)
 {
+    run_indexfile(data, n);
     struct index ix = {0}, again = {0};
     AUTO_BUF struct buf one = {0};
     AUTO_BUF struct buf two = {0};

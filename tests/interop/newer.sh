@@ -21,6 +21,7 @@ newer() {
 }
 
 restic() { RESTIC=$program tests/interop/restic.sh; }
+restic_life() { RESTIC=$program RECLAIM_ROUNDS=${RECLAIM_ROUNDS:-10} tests/interop/lifecycle.sh; }
 etcd_units() {
     local t
     for t in "$BUILD"/tests/unit/etcd/*_test; do ETCD_BIN=$program "$t" || return 1; done
@@ -28,6 +29,7 @@ etcd_units() {
 
 for suite in ${SUITES:-trixie sid}; do
     newer "repositories under restic of $suite" restic "$suite" usr/bin/restic restic
+    newer "the life of a repository under restic of $suite" restic "$suite" usr/bin/restic restic_life
     newer "etcd of $suite" etcd-server "$suite" usr/bin/etcd etcd_units
 done
 report

@@ -1,5 +1,6 @@
 /* A process that dies at the n-th write to the repository, for every n, in backup, copy,
- * forget and reclaim: nothing needs repair, and the same work done again succeeds. */
+ * forget, reclaim and repair, and a store whose n-th call fails: nothing needs repair,
+ * and the same work done again succeeds. */
 #include <sys/wait.h>
 
 #include "common/engine/backup.h"
@@ -11,30 +12,35 @@
 #include "tests/unit/engine/temp_repo.h"
 #include "tests/unit/store/fault_store.h"
 
-enum { WRITES_MAX = 200, PAUSE_MS = 1 };
-
-/* Dies before write number `left`, counting down; locks do not count. */
-static enum fault countdown(void *ctx, const struct store_call *c)
-{
-    atomic_int *left = ctx;
-    bool writes = c->op == STORE_PUT || c->op == STORE_REMOVE;
-    /* Of a put in pieces the beginning and the end count as one. */
-    if (!writes || (c->in_pieces && c->bytes) || strncmp(c->name, "locks", 5) == 0)
-        return FAULT_NONE;
-    return atomic_fetch_sub(left, 1) == 1 ? FAULT_KILL : FAULT_NONE;
-}
+enum { WRITES_MAX = 200, CALLS_MAX = 1000, PAUSE_MS = 1 };
 
 static atomic_int left;
+static enum fault what; /* happens at the call that `left` counts down to */
+static bool every_call; /* reads count as well */
 
-static struct repo *open_at(const char *name, bool index)
+/* Before write number `left` (or call), counting down; locks do not count. */
+static enum fault countdown(void *ctx, const struct store_call *c)
+{
+    (void)ctx;
+    bool writes = c->op == STORE_PUT || c->op == STORE_REMOVE;
+    /* Of a put in pieces the beginning and the end count as one. */
+    if (!(writes || every_call) || (c->in_pieces && c->bytes) ||
+        strncmp(c->name, "locks", 5) == 0)
+        return FAULT_NONE;
+    return atomic_fetch_sub(&left, 1) == 1 ? what : FAULT_NONE;
+}
+
+static struct err *open_at(const char *name, bool index, struct repo **out)
 {
     struct store *store = NULL;
-    struct repo *r = NULL;
-    ck_ok(store_open(temp_path(name), STORE_RECLAIM, &store));
-    ck_ok(repo_open(fault_wrap(store, countdown, &left), "pw", 2, &r));
+    struct repo *opened = NULL;
+    TRY(store_open(temp_path(name), STORE_RECLAIM, &store));
+    TRY(repo_open(fault_wrap(store, countdown, NULL), "pw", 2, &opened));
+    AUTO(repo) struct repo *r = opened;
     if (index)
-        ck_ok(repo_load_index(r));
-    return r;
+        TRY(repo_load_index(r));
+    *out = STEAL(r);
+    return NULL;
 }
 
 /* ---- the work ---- */
@@ -54,7 +60,7 @@ static void fill(unsigned round)
     }
 }
 
-static void do_backup(void)
+static struct err *backup_with(struct repo *r)
 {
     struct backup_result res;
     const struct backup_opts o = {.source = temp_path("src"),
@@ -62,75 +68,98 @@ static void do_backup(void)
                                   .hostname = "h",
                                   .time = {1700000000, 0},
                                   .workers = 1};
-    AUTO(repo) struct repo *r = open_at("repo", true);
-    ck_ok(backup_run(r, &o, &res));
+    struct err *e = backup_run(r, &o, &res);
     backup_result_fini(&res);
+    return e;
 }
 
-static void do_forget(void)
+static struct err *do_backup(void)
+{
+    AUTO(repo) struct repo *r = NULL;
+    TRY(open_at("repo", true, &r));
+    return backup_with(r);
+}
+
+static struct err *do_forget(void)
 {
     struct forget_plan plan = {0};
     const struct forget_opts o = {.by_host = true, .policy.keep[RETAIN_LAST] = 1};
-    AUTO(repo) struct repo *r = open_at("repo", false);
+    AUTO(repo) struct repo *r = NULL;
+    TRY(open_at("repo", false, &r));
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    ck_ok(forget_plan(io, &o, &plan));
-    ck_ok(forget_run(io, &o, &plan));
+    struct err *e = forget_plan(io, &o, &plan);
+    if (!e)
+        e = forget_run(io, &o, &plan);
     forget_plan_fini(&plan);
+    return e;
 }
 
-static void do_reclaim(void)
+static struct err *do_reclaim(void)
 {
     struct reclaim_result res;
     struct reclaim_opts o = {.max_wait_ms = -1, .pause_ms = PAUSE_MS};
-    AUTO(repo) struct repo *r = open_at("repo", false);
+    AUTO(repo) struct repo *r = NULL;
+    TRY(open_at("repo", false, &r));
     AUTO(repo_lock) struct repo_lock *lock = NULL;
-    ck_ok(repo_lock_as(r, LOCK_RECLAIM, &lock));
+    TRY(repo_lock_as(r, LOCK_RECLAIM, &lock));
     o.lock = lock;
-    ck_ok(reclaim_run(r, &o, &res));
+    struct err *e = reclaim_run(r, &o, &res);
     reclaim_result_fini(&res);
+    return e;
 }
 
-static void do_copy(void)
+static struct err *copy_with(struct repo *from, struct repo *to, struct repo_lock *lock)
 {
     struct copy_result res;
     struct snapshot *list = NULL;
     size_t n = 0;
-    AUTO(repo) struct repo *from = temp_open(true);
     AUTO(repo_io) struct repo_io *io = repo_io_new(from);
-    AUTO(repo) struct repo *to = open_at("second", true);
-    AUTO(repo_lock) struct repo_lock *lock = NULL;
-    struct copy_opts o = {.workers = 1};
-    ck_ok(repo_lock(to, false, &lock));
-    o.to_lock = lock;
-    ck_ok(repo_snapshots(io, &list, &n));
-    ck_ok(copy_run(from, to, list, n, &o, &res));
+    const struct copy_opts o = {.workers = 1, .to_lock = lock};
+    TRY(repo_snapshots(io, &list, &n));
+    struct err *e = copy_run(from, to, list, n, &o, &res);
     repo_free_snapshots(list, n);
+    return e;
+}
+
+static struct err *do_copy(void)
+{
+    AUTO(repo) struct repo *from = temp_open(true);
+    AUTO(repo) struct repo *to = NULL;
+    TRY(open_at("second", true, &to));
+    AUTO(repo_lock) struct repo_lock *lock = NULL;
+    TRY(repo_lock(to, false, &lock));
+    return copy_with(from, to, lock);
 }
 
 /* One index file for all packs. */
-static void do_reindex(void)
+static struct err *do_reindex(void)
 {
     struct reindex_result res;
     struct reindex_opts o = {.read_all = true};
-    AUTO(repo) struct repo *r = open_at("repo", false);
+    AUTO(repo) struct repo *r = NULL;
+    TRY(open_at("repo", false, &r));
     AUTO(repo_lock) struct repo_lock *lock = NULL;
-    ck_ok(repo_lock(r, true, &lock));
+    TRY(repo_lock(r, true, &lock));
     o.lock = lock;
-    ck_ok(reindex_run(r, &o, &res));
+    struct err *e = reindex_run(r, &o, &res);
     reindex_result_fini(&res);
+    return e;
 }
+
+typedef struct err *work_fn(void);
 
 /* ---- killing it ---- */
 
 /* Runs the work in a process that dies at write n; true if it died there. */
-static bool dies_at(int n, void (*work)(void))
+static bool dies_at(int n, work_fn *work)
 {
     int status = 0;
     atomic_store(&left, n);
     pid_t pid = fork();
     if (!pid) {
-        work();
-        _exit(0);
+        what = FAULT_KILL;
+        struct err *e = work();
+        _exit(e != NULL);
     }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     if (WIFSIGNALED(status))
@@ -145,7 +174,8 @@ static size_t count_clean(const char *name)
 {
     struct check_result res;
     const struct check_opts o = {.read_data = true};
-    AUTO(repo) struct repo *r = open_at(name, false);
+    AUTO(repo) struct repo *r = NULL;
+    ck_ok(open_at(name, false, &r));
     ck_ok(check_run(r, &o, &res));
     size_t n = res.snapshots;
     check_result_fini(&res);
@@ -156,7 +186,8 @@ static size_t count_files(const char *name, enum repo_kind kind)
 {
     struct repo_file *files = NULL;
     size_t n = 0;
-    AUTO(repo) struct repo *r = open_at(name, false);
+    AUTO(repo) struct repo *r = NULL;
+    ck_ok(open_at(name, false, &r));
     ck_ok(repo_list(r, kind, &files, &n));
     free(files);
     return n;
@@ -171,7 +202,7 @@ static void run_shell(const char *fmt, const char *a, const char *b)
 /* From the same state each time: dies at the first write, at the second, and so on until
  * it ends alive. After each death the repository is clean, and the work done again is
  * done, which leaves `snapshots`. */
-static int sweep(const char *name, size_t snapshots, void (*work)(void))
+static int sweep(const char *name, size_t snapshots, work_fn *work)
 {
     int n = 1;
     run_shell("mv %s %s", temp_path(name), temp_path("start"));
@@ -182,7 +213,7 @@ static int sweep(const char *name, size_t snapshots, void (*work)(void))
         count_clean(name);
         if (!died)
             break;
-        work();
+        ck_ok(work());
         ck_assert_uint_eq(count_clean(name), snapshots);
         run_shell("rm -rf %s %s", temp_path(name), "");
     }
@@ -191,7 +222,7 @@ static int sweep(const char *name, size_t snapshots, void (*work)(void))
 }
 
 /* A second death at each place before the repetition ends. */
-static void sweep_on(const char *name, void (*work)(void))
+static void sweep_on(const char *name, work_fn *work)
 {
     run_shell("rm -rf %s %s", temp_path(name), "");
     run_shell("cp -a %s %s", temp_path("start"), temp_path(name));
@@ -199,24 +230,81 @@ static void sweep_on(const char *name, void (*work)(void))
         count_clean(name);
 }
 
+/* ---- calls that fail ---- */
+
+/* From the same state each time: the n-th call to the store fails, once. Then either the
+ * work says so, or could do without; the repository is clean, and the work done again is
+ * done. */
+static void fail_each(const char *name, size_t snapshots, work_fn *work)
+{
+    bool failed = true;
+    run_shell("mv %s %s", temp_path(name), temp_path("start"));
+    for (int n = 1; failed;
+         n += 1 + n / 4) { /* each of the first, a sample of the later */
+        ck_assert_int_lt(n, CALLS_MAX);
+        run_shell("cp -a %s %s", temp_path("start"), temp_path(name));
+        every_call = true;
+        what = FAULT_BROKEN;
+        atomic_store(&left, n);
+        struct err *e = work();
+        failed = atomic_load(&left) <= 0;
+        every_call = false;
+        atomic_store(&left, -1);
+        bool told = e != NULL;
+        err_free(e);
+        size_t now = count_clean(name);
+        ck_assert(told || now == snapshots);
+        ck_ok(work());
+        ck_assert_uint_eq(count_clean(name), snapshots);
+        run_shell("rm -rf %s %s", temp_path(name), "");
+    }
+}
+
+static void several_snapshots(void)
+{
+    for (unsigned i = 1; i <= 4; i++) {
+        fill(i);
+        ck_ok(do_backup());
+    }
+}
+
+START_TEST(a_forget_survives_any_failing_call)
+{
+    several_snapshots();
+    fail_each("repo", 1, do_forget);
+}
+END_TEST
+
+START_TEST(a_reclaim_survives_any_failing_call)
+{
+    several_snapshots();
+    ck_ok(do_reindex());
+    ck_ok(do_forget());
+    fail_each("repo", 1, do_reclaim);
+}
+END_TEST
+
+START_TEST(a_copy_survives_any_failing_call)
+{
+    struct store *store = NULL;
+    ck_ok(store_open(temp_path("second"), STORE_CREATE, &store));
+    ck_ok(repo_init(store, "pw", 2, &temp_cost));
+    store_close(store);
+    several_snapshots();
+    fail_each("second", 4, do_copy);
+}
+END_TEST
+
 START_TEST(a_backup_killed_at_any_write)
 {
     fill(1);
-    do_backup();
+    ck_ok(do_backup());
     fill(2);
     ck_assert_int_gt(sweep("repo", 2, do_backup), 3); /* packs, index, snapshot */
     sweep_on("repo", do_backup);
     ck_assert_uint_eq(count_clean("repo"), 2);
 }
 END_TEST
-
-static void several_snapshots(void)
-{
-    for (unsigned i = 1; i <= 4; i++) {
-        fill(i);
-        do_backup();
-    }
-}
 
 START_TEST(a_forget_killed_at_any_write)
 {
@@ -229,17 +317,17 @@ START_TEST(a_reclaim_killed_at_any_write)
 {
     /* Dead packs, packs used in part, orphans of a killed backup, several index files. */
     several_snapshots();
-    do_reindex(); /* now one file lists packs that stay and packs that go */
-    do_forget();
+    ck_ok(do_reindex()); /* now one file lists packs that stay and packs that go */
+    ck_ok(do_forget());
     fill(9);
     ck_assert(dies_at(3, do_backup));
     /* Copies, index, removals of index files and packs, index again. */
     ck_assert_int_gt(sweep("repo", 1, do_reclaim), 10);
     size_t packs = count_files("repo", REPO_DATA);
-    do_reclaim();
+    ck_ok(do_reclaim());
     ck_assert_uint_eq(count_files("repo", REPO_DATA), packs);
     sweep_on("repo", do_reclaim);
-    do_backup();
+    ck_ok(do_backup());
     ck_assert_uint_eq(count_clean("repo"), 2);
 }
 END_TEST
@@ -270,6 +358,9 @@ int main(void)
     tcase_set_timeout(tc, 240);
     tcase_add_unchecked_fixture(tc, temp_make_dir, temp_tear_down);
     tcase_add_checked_fixture(tc, temp_enter, NULL);
+    tcase_add_test(tc, a_forget_survives_any_failing_call);
+    tcase_add_test(tc, a_reclaim_survives_any_failing_call);
+    tcase_add_test(tc, a_copy_survives_any_failing_call);
     tcase_add_test(tc, a_backup_killed_at_any_write);
     tcase_add_test(tc, a_forget_killed_at_any_write);
     tcase_add_test(tc, a_reclaim_killed_at_any_write);
