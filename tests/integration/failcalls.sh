@@ -91,9 +91,9 @@ fails() {
     [[ -z $wrong ]] || { not_ok "$1 when $2 number $3 fails with $4" "$wrong" && return 1; }
 }
 
-# The sample is dense where commands open and lock, and thin behind.
-next_n() {
-    if [[ ${FAILCALLS:-} == all ]]; then echo $(($1 + 1)); else echo $(($1 + 1 + $1 * 2)); fi
+# The sample is dense where commands open and lock, and thin behind; every fsync matters.
+next_n() { # N CALL
+    if [[ ${FAILCALLS:-} == all || $2 == sync ]]; then echo $(($1 + 1)); else echo $(($1 * 3 + 1)); fi
 }
 
 errors_of() { # CALL
@@ -110,7 +110,7 @@ errors_of() { # CALL
 sweep() { # COMMAND CALL
     local n error bad=0 tried=0 hit
     for error in $(errors_of "$2"); do
-        for ((n = 1; ; n = $(next_n "$n"))); do
+        for ((n = 1; ; n = $(next_n "$n" "$2"))); do
             fails "$1" "$2" "$n" "$error" || bad=$((bad + 1))
             $hit || break
             tried=$((tried + 1))
