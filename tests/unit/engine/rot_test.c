@@ -245,6 +245,22 @@ START_TEST(clean_repositories_raise_no_alarm)
 }
 END_TEST
 
+/* The repository opens with the other key: only the check looks at this one. */
+START_TEST(a_damaged_second_key_is_found)
+{
+    AUTO(str) char *text = mem_strdup("{\"not\":\"its name\"}");
+    bool named;
+    char id[65];
+    const struct stored key = {.name = id};
+    memset(id, 'f', 64);
+    id[64] = '\0';
+    AUTO(str) char *name = mem_printf("keys/%s", id);
+    write_stored(name, text, strlen(text));
+    ck_err(examine(id_of(&key), &named), ERR_CORRUPT);
+    ck_assert(named);
+}
+END_TEST
+
 /* Which file of which snapshot is lost, in words a person can act on. */
 START_TEST(lost_files_are_named_in_every_snapshot)
 {
@@ -322,6 +338,7 @@ int main(void)
     tcase_add_test(tc, swapped_files_are_found);
     tcase_add_test(tc, a_replayed_index_is_found);
     tcase_add_test(tc, clean_repositories_raise_no_alarm);
+    tcase_add_test(tc, a_damaged_second_key_is_found);
     tcase_add_test(tc, lost_files_are_named_in_every_snapshot);
     tcase_add_test(tc, parts_add_up_to_the_whole);
     return suite_main("engine rot", tc);
