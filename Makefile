@@ -37,6 +37,7 @@ AGENT_C   := $(filter-out agent/shell/main.c agent/guardian/main.c,\
 SIM_C     := $(wildcard tests/sim/*.c)
 UNIT_C    := $(wildcard tests/unit/*/*_test.c tests/unit/*/*/*_test.c)
 TOOL_C    := $(wildcard tests/tools/*.c)
+PRELOAD_C := $(wildcard tests/tools/preload/*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 GEN_O  := $(GEN_C:$(GEN)/%.c=$(B)/gen/%.o) $(B)/gen/descriptors.o
@@ -51,6 +52,7 @@ PROGRAMS := $(if $(wildcard coordinator/shell/main.c),$(B)/stillpoint-coordinato
             $(if $(wildcard agent/guardian/main.c),$(B)/stillpoint-guardian)
 UNITS := $(UNIT_C:%.c=$(B)/%)
 TOOLS := $(TOOL_C:%.c=$(B)/%)
+PRELOADS := $(PRELOAD_C:%.c=build/%.so)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 CORPUS := $(B)/tests/fuzz/corpus_test
 
@@ -58,7 +60,7 @@ CORPUS := $(B)/tests/fuzz/corpus_test
 .DEFAULT_GOAL := all
 .SECONDARY:
 
-all: $(PROGRAMS) $(TOOLS)   ## build every program
+all: $(PROGRAMS) $(TOOLS) $(PRELOADS) ## build every program
 units: $(UNITS) $(CORPUS)   ## build the unit tests
 tools: $(TOOLS)             ## build the programs that tests use
 sim: $(SIM)                 ## build the simulator
@@ -117,6 +119,11 @@ $(B)/tests/fuzz/fuzz: $(B)/tests/fuzz/fuzz.o $(B)/tests/fuzz/targets.o $(LIB_COM
 
 $(TOOLS): $(B)/%: $(B)/%.o $(LIB_AGENT) $(LIB_COMMON)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lsqlite3
+
+# Goes under whatever program: never instrumented.
+$(PRELOADS): build/%.so: %.c
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -std=gnu11 -g -O1 -Wall -Wextra -Werror -fno-builtin -fPIC -shared -o $@ $< -ldl
 
 check: units sim            ## run unit tests and the scripted simulations
 	deploy/run-units $(UNITS) $(CORPUS) $(SIM)

@@ -20,6 +20,11 @@ struct hash *hash_new(void);
 void hash_add(struct hash *h, const void *data, size_t n);
 void hash_end(struct hash *h, struct digest *out);
 
+/* hash_bytes(data) and hash_add(other, more) at once, which takes little longer than the
+ * longer of the two. */
+void hash_bytes_beside(const void *data, size_t n, struct digest *out, struct hash *other,
+                       const void *more, size_t more_n);
+
 /* HMAC-SHA-256 (RFC 2104), for keys derived from a secret. */
 void hash_hmac(const void *key, size_t key_n, const void *data, size_t n,
                struct digest *out);

@@ -28,25 +28,18 @@ void pack_free(struct pack *p)
 
 static struct err *append(struct pack *p, const void *data, size_t n)
 {
-    hash_add(p->hash, data, n);
     p->bytes += n;
     return store_append(p->upload, data, n);
 }
 
-struct err *pack_add(struct pack *p, enum blob_type type, const struct digest *id,
-                     const void *sealed, uint32_t length, uint32_t plain)
+struct err *pack_add(struct pack *p, const struct blob_entry *blob, const void *sealed)
 {
-    assert(p->bytes + length <= UINT32_MAX);
-    assert(p->n == 0 || p->blobs[0].type == type);
+    assert(p->bytes + blob->length <= UINT32_MAX);
+    assert(p->n == 0 || p->blobs[0].type == blob->type);
     mem_reserve((void **)&p->blobs, &p->cap, p->n, sizeof *p->blobs);
-    p->blobs[p->n++] = (struct blob_entry){
-        .id = *id,
-        .offset = (uint32_t)p->bytes,
-        .length = length,
-        .plain = plain,
-        .type = (uint8_t)type,
-    };
-    return append(p, sealed, length);
+    p->blobs[p->n] = *blob;
+    p->blobs[p->n++].offset = (uint32_t)p->bytes;
+    return append(p, sealed, blob->length);
 }
 
 bool pack_is_full(const struct pack *p)
@@ -84,6 +77,7 @@ struct err *pack_finish(struct pack *p, struct crypt *c, struct digest *id)
     tail.len += sealed;
     add_u32(&tail, (uint32_t)sealed);
     struct err *e = append(p, tail.data, tail.len);
+    hash_add(p->hash, tail.data, tail.len);
     hash_end(STEAL(p->hash), id);
     return e;
 }

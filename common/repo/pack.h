@@ -38,9 +38,10 @@ struct err *pack_new(struct store *s, struct pack **out) MUST_USE;
 /* Gives up what was not finished. */
 void pack_free(struct pack *p);
 DEFINE_AUTO(pack, struct pack *, pack_free);
-/* Appends a sealed blob of `length` bytes; `plain` as in struct blob_entry. */
-struct err *pack_add(struct pack *p, enum blob_type type, const struct digest *id,
-                     const void *sealed, uint32_t length, uint32_t plain) MUST_USE;
+/* Appends a sealed blob, whose offset is set here. The caller has added the same bytes to
+ * p->hash. */
+struct err *pack_add(struct pack *p, const struct blob_entry *blob,
+                     const void *sealed) MUST_USE;
 bool pack_is_full(const struct pack *p);
 /* Appends header and trailer and tells the pack's id. */
 struct err *pack_finish(struct pack *p, struct crypt *c, struct digest *id) MUST_USE;

@@ -15,7 +15,8 @@ enum {
     MARK_ZSTD = 2, /* first byte of a compressed unpacked file */
 };
 
-const struct crypt_cost repo_default_cost = {32768, 8, 4};
+/* What restic settles on where this takes a tenth of a second. */
+const struct crypt_cost repo_default_cost = {32768, 8, 2};
 
 static const char *const kind_dirs[] = {
     [REPO_KEY] = "keys",           [REPO_DATA] = "data",  [REPO_INDEX] = "index",
@@ -240,13 +241,31 @@ struct repo_io *repo_io_new(struct repo *r)
     io->crypt = crypt_new(&r->key);
     io->zst = zst_new();
     zst_set_effort(io->zst, r->effort);
+    pthread_mutex_lock(&r->mu);
+    io->next = r->ios;
+    r->ios = io;
+    pthread_mutex_unlock(&r->mu);
     return io;
+}
+
+static void remove_io(struct repo_io *io)
+{
+    struct repo *r = io->repo;
+    pthread_mutex_lock(&r->mu);
+    struct repo_io **at = &r->ios;
+    while (*at != io)
+        at = &(*at)->next;
+    *at = io->next;
+    pthread_mutex_unlock(&r->mu);
 }
 
 void repo_io_free(struct repo_io *io)
 {
     if (!io)
         return;
+    /* What waits is not lost; a failure is noted, and told to whoever goes on. */
+    err_free(repo_settle(io));
+    remove_io(io);
     crypt_free(io->crypt);
     zst_free(io->zst);
     buf_fini(&io->packed);

@@ -28,6 +28,7 @@ struct repo {
     /* Packs being filled. Who appends takes one out and puts it back. */
     struct pack *open[BLOB_TYPES][OPEN_PACKS];
     bool taken[BLOB_TYPES][OPEN_PACKS];
+    struct repo_io *ios; /* that exist */
     pthread_cond_t put_back;
     char *cache_dir;              /* NULL: the index lies in memory only */
     struct index_covered covered; /* index files that index.base was made of, … */
@@ -52,10 +53,17 @@ struct repo_io {
     struct crypt *crypt;
     struct zst *zst;
     struct buf packed; /* compressed, then sealed */
-    struct buf stored; /* read from the store */
-    struct buf plain;  /* decrypted, still compressed */
+    /* The blob in `packed` waits for its place in a pack: its bytes are hashed beside the
+     * next blob's, two streams taking little longer than one. */
+    struct blob_entry held;
+    bool holds;
+    struct repo_io *next; /* of the same repository; guarded by its lock */
+    struct buf stored;    /* read from the store */
+    struct buf plain;     /* decrypted, still compressed */
 };
 
+/* Puts a blob that waits into a pack. No other thread uses the io. */
+struct err *repo_settle(struct repo_io *io) MUST_USE;
 /* Notes a failed write on its way up. Blobs that others took for known may be missing
  * now, so this struct repo must not make a snapshot any more. */
 struct err *repo_note_failure(struct repo *r, struct err *e) MUST_USE;

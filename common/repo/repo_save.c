@@ -89,19 +89,24 @@ static void put_pack_back(struct repo *r, enum blob_type type, unsigned slot,
     pthread_mutex_unlock(&r->mu);
 }
 
-/* Puts a sealed blob into an open pack; stores the pack when that fills it. */
-static struct err *append(struct repo_io *io, enum blob_type type,
-                          const struct digest *id, uint32_t plain)
+/* Puts the blob that waits into an open pack, and stores the pack when that fills it.
+ * Meanwhile the id of data[n] is made (n == 0: of nothing). */
+static struct err *settle_beside(struct repo_io *io, const void *data, size_t n,
+                                 struct digest *id)
 {
     struct repo *r = io->repo;
     const struct buf *sealed = &io->packed;
+    enum blob_type type = (enum blob_type)io->held.type;
     struct pack *full = NULL;
     unsigned slot;
+    io->holds = false;
     /* The IV is random, so its first byte chooses fairly. */
     struct pack *p = take_pack(r, type, (uint8_t)sealed->data[0], &slot);
     struct err *e = p ? NULL : pack_new(r->store, &p);
-    if (!e)
-        e = pack_add(p, type, id, sealed->data, (uint32_t)sealed->len, plain);
+    if (!e) {
+        hash_bytes_beside(data, n, id, p->hash, sealed->data, sealed->len);
+        e = pack_add(p, &io->held, sealed->data);
+    }
     if (!e && pack_is_full(p))
         full = STEAL(p);
     put_pack_back(r, type, slot, p);
@@ -109,17 +114,34 @@ static struct err *append(struct repo_io *io, enum blob_type type,
     return full ? store_pack(io, full) : NULL;
 }
 
-/* Compresses when it helps and seals into io->packed; returns the length before
- * compression, 0 when stored plain. */
-static uint32_t encode(struct repo_io *io, enum blob_type type, const void *data,
-                       size_t n)
+struct err *repo_settle(struct repo_io *io)
+{
+    struct digest unused;
+    if (!io->holds)
+        return NULL;
+    TRY(check_usable(io->repo));
+    return settle_beside(io, NULL, 0, &unused);
+}
+
+static struct repo_io *find_holding(struct repo *r)
+{
+    pthread_mutex_lock(&r->mu);
+    struct repo_io *io = r->ios;
+    while (io && !io->holds)
+        io = io->next;
+    pthread_mutex_unlock(&r->mu);
+    return io;
+}
+
+/* Compresses when it helps and seals into io->packed, where it waits. */
+static void encode(struct repo_io *io, enum blob_type type, const void *data, size_t n)
 {
     size_t cap = zst_bound(n), len = n;
     uint32_t plain = 0;
     bool wanted = type == BLOB_TREE || io->repo->effort != ZST_OFF;
     buf_clear(&io->packed);
     char *out = buf_room(&io->packed, CRYPT_IV + cap + CRYPT_TAG);
-    if (io->repo->version >= 2 && n && wanted) {
+    if (io->repo->version >= 2 && n && wanted && !zst_is_dense(io->zst, data, n)) {
         len = zst_pack(io->zst, data, n, out + CRYPT_IV, cap);
         plain = (uint32_t)n;
     }
@@ -131,7 +153,9 @@ static uint32_t encode(struct repo_io *io, enum blob_type type, const void *data
         crypt_seal(io->crypt, out + CRYPT_IV, len, (uint8_t *)out);
     }
     io->packed.len = len + CRYPT_OVERHEAD;
-    return plain;
+    io->held = (struct blob_entry){
+        .length = (uint32_t)io->packed.len, .plain = plain, .type = (uint8_t)type};
+    io->holds = true;
 }
 
 struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *data,
@@ -142,21 +166,27 @@ struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *
     if (n > REPO_BLOB_MAX)
         return err_new(ERR_LIMIT, "a blob of %zu bytes is too large", n);
     TRY(check_usable(r));
-    hash_bytes(data, n, id);
+    if (io->holds)
+        TRY(settle_beside(io, data, n, id));
+    else
+        hash_bytes(data, n, id);
     pthread_mutex_lock(&r->mu);
     out->fresh = !index_has(&r->index, type, id) && idset_add(&r->claimed[type], id);
     pthread_mutex_unlock(&r->mu);
     if (!out->fresh)
         return NULL;
-    uint32_t plain = encode(io, type, data, n);
-    out->stored = (uint32_t)io->packed.len;
-    return append(io, type, id, plain);
+    encode(io, type, data, n);
+    io->held.id = *id;
+    out->stored = io->held.length;
+    return NULL;
 }
 
 struct err *repo_flush(struct repo_io *io)
 {
     struct repo *r = io->repo;
     TRY(check_usable(r));
+    for (struct repo_io *each; (each = find_holding(r));)
+        TRY(repo_settle(each));
     for (int t = 0; t < BLOB_TYPES; t++)
         for (int i = 0; i < OPEN_PACKS; i++)
             if (r->open[t][i])

@@ -3,6 +3,7 @@
 #ifndef COMMON_REPO_ZST_H
 #define COMMON_REPO_ZST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,9 @@ DEFINE_AUTO(zst, struct zst *, zst_free);
 size_t zst_bound(size_t n);
 /* Packs n bytes into out[cap] (cap >= zst_bound(n)) and returns the packed length. */
 size_t zst_pack(struct zst *z, const void *data, size_t n, void *out, size_t cap);
+/* True if compressing would hardly make it smaller, as far as samples tell: compressed
+ * and encrypted data is not worth the time. False for anything short. */
+bool zst_is_dense(struct zst *z, const void *data, size_t n);
 /* Unpacks a frame into out[n]; CORRUPT unless it holds exactly n bytes. */
 struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *out,
                        size_t n) MUST_USE;

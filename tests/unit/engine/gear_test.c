@@ -69,6 +69,33 @@ START_TEST(cuts_do_not_depend_on_how_much_is_seen_at_once)
 }
 END_TEST
 
+/* The rule, one byte after the other. */
+static size_t plain_cut(const struct gear *g, const uint8_t *data, size_t n)
+{
+    uint64_t hash = 0;
+    for (size_t i = 0; i < n && i < GEAR_MAX; i++) {
+        hash = (hash << 1) + g->table[data[i]];
+        if (i + 1 >= GEAR_MIN && !(hash >> (64 - GEAR_MASK_BITS)))
+            return i + 1;
+    }
+    return n < GEAR_MAX ? n : GEAR_MAX;
+}
+
+START_TEST(two_lanes_cut_where_one_does)
+{
+    size_t ends[256], start = 0;
+    for (size_t step = 1 << 10; step < 8 << 20; step = step * 5 + 1) {
+        size_t n = cut_all(&gear, noise, 24 << 20, step, ends, ARRAY_LEN(ends));
+        start = 0;
+        for (size_t i = 0; i < n; i++) {
+            ck_assert_uint_eq(
+                ends[i], start + plain_cut(&gear, noise + start, (24 << 20) - start));
+            start = ends[i];
+        }
+    }
+}
+END_TEST
+
 START_TEST(an_insertion_changes_few_chunks)
 {
     const size_t bytes = 32 << 20, shift = 7;
@@ -126,6 +153,7 @@ int main(void)
     tcase_add_unchecked_fixture(tc, set_up, tear_down);
     tcase_add_test(tc, chunks_keep_the_limits_and_the_mean);
     tcase_add_test(tc, cuts_do_not_depend_on_how_much_is_seen_at_once);
+    tcase_add_test(tc, two_lanes_cut_where_one_does);
     tcase_add_test(tc, an_insertion_changes_few_chunks);
     tcase_add_test(tc, another_secret_cuts_elsewhere);
     tcase_add_test(tc, zeros_are_cut_alike);

@@ -35,8 +35,12 @@ START_TEST(a_packs_header_tells_its_blobs)
     digest_of(2, &b);
     memset(sealed_a, 'a', sizeof sealed_a);
     memset(sealed_b, 'b', sizeof sealed_b);
-    ck_ok(pack_add(p, BLOB_DATA, &a, sealed_a, sizeof sealed_a, 500));
-    ck_ok(pack_add(p, BLOB_DATA, &b, sealed_b, sizeof sealed_b, 0));
+    const struct blob_entry first = {.id = a, .length = sizeof sealed_a, .plain = 500};
+    const struct blob_entry second = {.id = b, .length = sizeof sealed_b};
+    hash_add(p->hash, sealed_a, sizeof sealed_a);
+    ck_ok(pack_add(p, &first, sealed_a));
+    hash_add(p->hash, sealed_b, sizeof sealed_b);
+    ck_ok(pack_add(p, &second, sealed_b));
     ck_ok(pack_finish(p, c, &pack_id));
     ck_ok(pack_commit(p, "data/pack"));
     pack_free(p);
