@@ -314,11 +314,16 @@ check version-1-lives-as-well version_one
 # The data of each round is partly that of rounds before, so that what reclaim is about to delete is
 # wanted again.
 # restic looks for its parent before it loads the index: if that is forgotten and reclaimed in
-# between, it says so, stores the file again and ends with 3.
+# between, it says so, stores the file again and ends with 3. An index file that is replaced after
+# restic listed it and before it reads it ends it with 1, long retries later: then it begins anew.
 restic_backup() {
     local status
     rs backup "$1" "$2" --host "$3" >/dev/null 2>"$2.err"
     status=$?
+    if ((status == 1)) && grep -q 'index/' "$2.err"; then
+        rs backup "$1" "$2" --host "$3" >/dev/null 2>"$2.err"
+        status=$?
+    fi
     ((status == 0)) || { ((status == 3)) && grep -q 'storing the file again' "$2.err"; } || {
         cat "$2.err"
         return 1
