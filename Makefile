@@ -128,8 +128,10 @@ $(PRELOADS): build/%.so: %.c
 check: units sim            ## run unit tests and the scripted simulations
 	deploy/run-units $(UNITS) $(CORPUS) $(SIM)
 
-# What has threads: the rest is pure, or one loop.
-THREADED := $(filter $(foreach d,rpc etcd loop engine repo,$(B)/tests/unit/$(d)/%),$(UNITS))
+# What has threads: the rest is pure, or one loop. What only kills whole processes is long and shows
+# no more of them.
+THREADED := $(filter-out %/engine/kill_test,\
+               $(filter $(foreach d,rpc etcd loop engine repo,$(B)/tests/unit/$(d)/%),$(UNITS)))
 check-threaded: $(THREADED) ## run the unit tests of everything that has threads
 	deploy/run-units $(THREADED)
 

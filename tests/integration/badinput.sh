@@ -8,6 +8,8 @@ cd "$(dirname "$0")/../.." || exit 1
 . deploy/lab.sh
 # shellcheck source=tests/integration/report.sh
 . tests/integration/report.sh
+# shellcheck source=tests/integration/grpc_curl.sh
+. tests/integration/grpc_curl.sh
 
 # shellcheck disable=SC2034 # lab.sh reads it
 LAB_NODES=2
@@ -216,12 +218,8 @@ check_agent() {
 
 # raw LEAF PORT NAME PATH BYTES: prints status and message of the gRPC answer.
 raw() {
-    local n=${#5}
-    n=$(printf '%b' "$5" | wc -c)
-    printf "\\0$(printf '\\%03o' $((n >> 24 & 255)) $((n >> 16 & 255)) $((n >> 8 & 255)) $((n & 255)))%b" "$5" |
-        curl -s -m 10 --http2-prior-knowledge --http2 --cacert "$LAB/pki/ca.pem" --cert "$LAB/pki/$1.pem" \
-            --key "$LAB/pki/$1.key" --resolve "$3:$2:127.0.0.1" -H 'Content-Type: application/grpc' -H 'TE: trailers' \
-            --data-binary @- -o /dev/null -D - "https://$3:$2/stillpoint.v1.$4" | tr -d '\r' | grep '^grpc-' | sort
+    grpc_curl "$5" --cacert "$LAB/pki/ca.pem" --cert "$LAB/pki/$1.pem" --key "$LAB/pki/$1.key" \
+        --resolve "$3:$2:127.0.0.1" "https://$3:$2/stillpoint.v1.$4" | grep '^grpc-' | sort
 }
 
 check_bytes() {

@@ -4,6 +4,8 @@
 # Needs: build/<variant>/tests/tools/{rpc_peer,http2_abuse}; B names the build folder.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/integration/grpc_curl.sh
+. tests/integration/grpc_curl.sh
 build=${B:-build/release-gcc}
 peer=$build/tests/tools/rpc_peer
 abuse=$build/tests/tools/http2_abuse
@@ -43,20 +45,12 @@ forge() {
                 "$names" "$basic") -out "$dir/$leaf.pem" "$@" 2>/dev/null
 }
 
-# Asks for health as LEAF; prints the gRPC status, or "none" when TLS already refused. A server that
-# refuses a call before its body came resets the stream, and curl may then forget the answer (16, 92).
+# Asks for health as LEAF; prints the gRPC status, or "none" when TLS already refused.
 ask() {
-    local head status code
-    for _ in 1 2 3 4 5; do
-        head=$(printf '\0\0\0\0\0' | curl -s -m 10 --http2-prior-knowledge --http2 \
-            --cacert "$dir/ca.pem" --cert "$dir/$1.pem" --key "$dir/$1.key" \
-            --resolve "n1:$port:127.0.0.1" -H 'Content-Type: application/grpc' \
-            -H 'TE: trailers' --data-binary @- -o /dev/null -D - \
-            "https://n1:$port${2:-/grpc.health.v1.Health/Check}")
-        code=$?
-        status=$(tr -d '\r' <<<"$head" | sed -n 's/^grpc-status: //p')
-        [[ -z $status && ($code == 16 || $code == 92) ]] || break
-    done
+    local status
+    status=$(grpc_curl '' --cacert "$dir/ca.pem" --cert "$dir/$1.pem" --key "$dir/$1.key" \
+        --resolve "n1:$port:127.0.0.1" "https://n1:$port${2:-/grpc.health.v1.Health/Check}" |
+        sed -n 's/^grpc-status: //p')
     printf '%s' "${status:-none}"
 }
 
