@@ -93,7 +93,7 @@ fails() {
 
 # The sample is dense where commands open and lock, and thin behind; every fsync matters.
 next_n() { # N CALL
-    if [[ ${FAILCALLS:-} == all || $2 == sync ]]; then echo $(($1 + 1)); else echo $(($1 * 3 + 1)); fi
+    if [[ ${FAILCALLS:-} == all || $2 == sync ]]; then echo $(($1 + 1)); else echo $(($1 * 5 + 1)); fi
 }
 
 errors_of() { # CALL
