@@ -2,7 +2,7 @@
 # Bit rot, judged by stock restic as well: one bit flipped in a sample of a repository's files
 # (all of them with LONG=1), packs deleted, cut and swapped. Both checks must find each, and
 # neither may complain about the clean repository. Prints "ok NAME" or "not ok NAME" a check,
-# then "N passed, N failed"; exits 1 if any failed.
+# then "N passed, N failed, 0 skipped"; exits 1 if any failed.
 #   RESTIC  the restic program (default: restic)    BUILD  our build (default build/release-gcc)
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -90,5 +90,5 @@ check cut-pack damage "$pack" truncate -s -1
 check deleted-pack damage "$pack" rm -f
 check swapped-packs swap_packs
 check clean-again clean
-printf '%d passed, %d failed\n' "$passed" "$failed"
+printf '%d passed, %d failed, 0 skipped\n' "$passed" "$failed"
 ((failed == 0))
