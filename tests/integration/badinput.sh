@@ -324,13 +324,14 @@ repo() {
     "$cli" repo "$verb" --repo "$LAB/repo/ledger" --password-file "$LAB/etc/password" "$@"
 }
 
-flip_a_bit() {
+flip_bits() { # one in each pack: which of them a given set needs is for that set to tell
     local size byte
-    pack=$(find "$LAB/repo/ledger/data" -type f -printf '%s %p\n' | sort -rn | awk 'NR == 1 { print $2 }')
-    size=$(stat -c %s "$pack")
-    chmod 600 "$pack"
-    byte=$(od -An -tu1 -j $((size / 2)) -N 1 "$pack" | tr -d ' ')
-    printf '%b' "\\x$(printf %02x $((byte ^ 1)))" | dd of="$pack" bs=1 seek=$((size / 2)) conv=notrunc status=none
+    for pack in $(find "$LAB/repo/ledger/data" -type f); do
+        size=$(stat -c %s "$pack")
+        chmod 600 "$pack"
+        byte=$(od -An -tu1 -j $((size / 2)) -N 1 "$pack" | tr -d ' ')
+        printf '%b' "\\x$(printf %02x $((byte ^ 1)))" | dd of="$pack" bs=1 seek=$((size / 2)) conv=notrunc status=none
+    done
 }
 
 check_repositories() {
@@ -339,7 +340,7 @@ check_repositories() {
     says "a wrong password" 12 'password' "$cli" repo snapshots --repo "$LAB/repo/ledger" --password-file "$LAB/etc/wrong"
     says "no repository" 10 'repo init' "$cli" repo snapshots --repo "$LAB/repo/none" --password-file "$LAB/etc/password"
     says "a repository is not made twice" 1 'exists|already' repo init
-    flip_a_bit
+    flip_bits
     says "a flipped bit is named by repo check" 1 "${pack##*/}" repo check --read-data
     says "it is found by set verify" 3 'failed .*node-[12]/ledger.*(blob|pack)' "$cli" set verify "$set_id"
     check "the set is DAMAGED" lab_wait 10 is_in "$set_id" DAMAGED
