@@ -326,12 +326,13 @@ repo() {
 
 flip_bits() { # one in each pack: which of them a given set needs is for that set to tell
     local size byte
-    for pack in $(find "$LAB/repo/ledger/data" -type f); do
+    while IFS= read -r pack; do
         size=$(stat -c %s "$pack")
         chmod 600 "$pack"
         byte=$(od -An -tu1 -j $((size / 2)) -N 1 "$pack" | tr -d ' ')
         printf '%b' "\\x$(printf %02x $((byte ^ 1)))" | dd of="$pack" bs=1 seek=$((size / 2)) conv=notrunc status=none
-    done
+        flipped=${pack##*/}
+    done < <(find "$LAB/repo/ledger/data" -type f)
 }
 
 check_repositories() {
@@ -341,7 +342,7 @@ check_repositories() {
     says "no repository" 10 'repo init' "$cli" repo snapshots --repo "$LAB/repo/none" --password-file "$LAB/etc/password"
     says "a repository is not made twice" 1 'exists|already' repo init
     flip_bits
-    says "a flipped bit is named by repo check" 1 "${pack##*/}" repo check --read-data
+    says "a flipped bit is named by repo check" 1 "$flipped" repo check --read-data
     says "it is found by set verify" 3 'failed .*node-[12]/ledger.*(blob|pack)' "$cli" set verify "$set_id"
     check "the set is DAMAGED" lab_wait 10 is_in "$set_id" DAMAGED
     says "it says which part, and what to do" 3 'DAMAGED' "$cli" set watch "$set_id"
@@ -349,7 +350,7 @@ check_repositories() {
     local snapshot part
     part=$("$cli" set show "$set_id" | awk '$2 == "FAILED" { print $1; exit }')
     snapshot=$("$cli" set show "$set_id" | awk '$2 == "FAILED" { print $6; exit }')
-    says "it is never restored silently" 3 "${pack##*/}|blob" repo restore "$snapshot" --target "$LAB/restore/damaged"
+    says "it is never restored silently" 3 "pack|blob" repo restore "$snapshot" --target "$LAB/restore/damaged"
     says "nor through the agent" 3 "failed .*$part" "$cli" set restore "$set_id" --partition "$part" --target "$LAB/restore/${part%%/*}/damaged"
 }
 
