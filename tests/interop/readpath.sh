@@ -166,6 +166,7 @@ sp unlock >/dev/null 2>&1
 # The mounted filesystem.
 mounted() {
     mkdir -p mnt
+    : >mount.log # what the last one said is not this one's word
     "$stillpoint" repo mount --repo repo --password-file pw --no-lock --json mnt >mount.log 2>&1 &
     mount_pid=$!
     until grep -q mounted mount.log; do kill -0 "$mount_pid" 2>/dev/null || return 1; done
