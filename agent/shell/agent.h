@@ -11,11 +11,13 @@
 #include "agent/shell/config.h"
 #include "agent/shell/guard.h"
 #include "agent/work/work.h"
+#include "common/file/file.h"
 #include "common/loop/loop.h"
 #include "common/loop/pool.h"
 #include "common/obs/notify.h"
 #include "common/rpc/client.h"
 #include "common/rpc/server.h"
+#include "common/sign/witness.h"
 #include "stillpoint/v1/worker.pb-c.h"
 
 enum {
@@ -64,7 +66,7 @@ struct agent {
     struct config *conf;
     char *journal_path;
     char *work_dir; /* journaled snapshots and tasks */
-    char boot_id[40];
+    char boot_id[FILE_BOOT_ID_BYTES];
     struct node_id node;
 
     struct sessions sessions;
@@ -80,6 +82,7 @@ struct agent {
 
     struct rpc_server *server;
     struct rpc_client *client;
+    struct signer *signer;         /* of the proofs: the key that TLS uses */
     struct rpc_channel **channels; /* one a coordinator, in the file's order */
     size_t current;                /* the one that answered last, or is asked next */
     bool registering, claiming;

@@ -40,19 +40,6 @@ static void on_signal(void *arg, int signo)
     loop_timer_set(a->loop, &grace, STOP_GRACE_MS, finish_stop, a);
 }
 
-static struct err *read_boot_id(char out[40])
-{
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (!f)
-        return err_new(ERR_IO, "cannot read the boot id");
-    char *got = fgets(out, 40, f);
-    fclose(f);
-    if (!got)
-        return err_new(ERR_IO, "cannot read the boot id");
-    out[strcspn(out, "\n")] = '\0';
-    return NULL;
-}
-
 static void log_move(void *ctx, const struct sm *m, const char *from, const char *to)
 {
     (void)ctx;
@@ -83,7 +70,7 @@ static struct err *open_places(struct agent *a)
     a->work_dir = mem_printf("%s/tasks", a->conf->state_dir);
     TRY(file_mkdirs(a->conf->state_dir, 0700));
     TRY(file_mkdirs(a->work_dir, 0700));
-    TRY(read_boot_id(a->boot_id));
+    TRY(file_boot_id(a->boot_id));
     TRY_CTX(load_journal(a), "'%s'", a->journal_path);
     return NULL;
 }
@@ -102,6 +89,7 @@ void agent_ready(struct agent *a)
 static struct err *serve(struct agent *a)
 {
     const struct rpc_tls tls = {a->conf->tls.ca, a->conf->tls.cert, a->conf->tls.key};
+    TRY(signer_open(&tls, a->conf->cluster, &a->signer));
     TRY(rpc_client_new(a->loop,
                        &(struct rpc_client_conf){.cluster = a->conf->cluster, .tls = tls},
                        &a->client));
@@ -150,6 +138,7 @@ static void stop(struct agent *a)
     pool_free(a->work_pool);
     pool_free(a->journal_pool);
     guard_close(a->guard);
+    signer_close(a->signer);
 }
 
 static struct err *run(const char *path, bool check_only)

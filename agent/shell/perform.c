@@ -364,42 +364,70 @@ static ProtobufCMessage *prepared(const struct session *s)
     return &m->base;
 }
 
-static ProtobufCMessage *reply_of(const struct session *s, enum session_event_kind kind)
+/* PROTOCOL.md step 3.4: what this agent says of its parts is signed as it is said. */
+static struct err *signed_proofs(const struct agent *a, const struct session *s,
+                                 Stillpoint__V1__Proof ***proofs, size_t *n,
+                                 Stillpoint__V1__Signer **signer)
 {
-    Stillpoint__V1__FreezeReply *f;
-    Stillpoint__V1__CommitReply *c;
-    Stillpoint__V1__InspectReply *i;
-    Stillpoint__V1__AbortReply *b;
+    *proofs = proofs_to_pb(&s->set, s->proofs, s->n_proofs);
+    *n = s->n_proofs;
+    *signer = signer_to_pb(a->signer);
+    return witness_sign_proofs(a->signer, *proofs, *n);
+}
+
+static struct err *captured(const struct agent *a, const struct session *s,
+                            ProtobufCMessage **out)
+{
+    Stillpoint__V1__CommitReply *m = mem_alloc(sizeof *m);
+    stillpoint__v1__commit_reply__init(m);
+    *out = &m->base;
+    return signed_proofs(a, s, &m->proofs, &m->n_proofs, &m->signer);
+}
+
+static struct err *inspected(const struct agent *a, const struct session *s,
+                             ProtobufCMessage **out)
+{
+    Stillpoint__V1__InspectReply *m = mem_alloc(sizeof *m);
+    stillpoint__v1__inspect_reply__init(m);
+    *out = &m->base;
+    m->state = view_of(s);
+    if (s->sm.state != SESSION_CAPTURED)
+        return NULL;
+    m->epochs = epochs_to_pb(s->all_epochs, s->n_all_epochs);
+    m->n_epochs = s->n_all_epochs;
+    return signed_proofs(a, s, &m->proofs, &m->n_proofs, &m->signer);
+}
+
+static ProtobufCMessage *froze(const struct session *s)
+{
+    Stillpoint__V1__FreezeReply *m = mem_alloc(sizeof *m);
+    stillpoint__v1__freeze_reply__init(m);
+    m->epochs = epochs_to_pb(s->epochs, s->n_epochs);
+    m->n_epochs = s->n_epochs;
+    return &m->base;
+}
+
+/* *out is the caller's, also behind an error. */
+static struct err *reply_of(const struct agent *a, const struct session *s,
+                            enum session_event_kind kind, ProtobufCMessage **out)
+{
+    Stillpoint__V1__AbortReply *m;
     switch (kind) {
     case SESSION_EV_PREPARE:
-        return prepared(s);
+        *out = prepared(s);
+        return NULL;
     case SESSION_EV_FREEZE:
-        f = mem_alloc(sizeof *f);
-        stillpoint__v1__freeze_reply__init(f);
-        f->epochs = epochs_to_pb(s->epochs, s->n_epochs);
-        f->n_epochs = s->n_epochs;
-        return &f->base;
+        *out = froze(s);
+        return NULL;
     case SESSION_EV_COMMIT:
-        c = mem_alloc(sizeof *c);
-        stillpoint__v1__commit_reply__init(c);
-        c->proofs = proofs_to_pb(&s->set, s->proofs, s->n_proofs);
-        c->n_proofs = s->n_proofs;
-        return &c->base;
+        return captured(a, s, out);
     case SESSION_EV_INSPECT:
-        i = mem_alloc(sizeof *i);
-        stillpoint__v1__inspect_reply__init(i);
-        i->state = view_of(s);
-        if (s->sm.state == SESSION_CAPTURED) {
-            i->proofs = proofs_to_pb(&s->set, s->proofs, s->n_proofs);
-            i->n_proofs = s->n_proofs;
-            i->epochs = epochs_to_pb(s->all_epochs, s->n_all_epochs);
-            i->n_epochs = s->n_all_epochs;
-        }
-        return &i->base;
+        return inspected(a, s, out);
     default:
-        b = mem_alloc(sizeof *b);
-        stillpoint__v1__abort_reply__init(b);
-        return &b->base;
+        m = mem_alloc(sizeof *m);
+        stillpoint__v1__abort_reply__init(m);
+        *out = &m->base;
+        return NULL;
     }
 }
 
@@ -412,9 +440,12 @@ static void reply(struct agent *a, struct session_act *act)
         rpc_fail(call, STEAL(act->err));
         return;
     }
-    ProtobufCMessage *m = reply_of(act->set, act->call_kind);
-    rpc_reply(call, m);
-    wire_free(m);
+    AUTO(wire) ProtobufCMessage *m = NULL;
+    struct err *e = reply_of(a, act->set, act->call_kind, &m);
+    if (e)
+        rpc_fail(call, e);
+    else
+        rpc_reply(call, m);
 }
 
 void agent_perform(struct agent *a, struct session_acts *acts)

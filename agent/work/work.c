@@ -356,9 +356,12 @@ static struct err *seal_with(struct work *w, struct session *s, const struct tag
         .journal = journal,
         .journal_ctx = w,
     };
-    struct backup_memory_file file = {"set.json", t->content.data, t->content.len};
+    const struct backup_memory_file files[] = {
+        {"set.json", t->content.data, t->content.len},
+        {"set.json.sig", t->seal.data, t->seal.len},
+    };
     struct digest id;
-    TRY(backup_memory(s->repo, &opts, &file, 1, &id));
+    TRY(backup_memory(s->repo, &opts, files, t->seal.len > 0 ? 2 : 1, &id));
     set_digest(&t->snapshot_id, &id);
     return NULL;
 }

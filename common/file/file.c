@@ -122,3 +122,15 @@ struct err *file_remove(const char *path)
     }
     return sync_dir_of(path);
 }
+
+struct err *file_boot_id(char out[FILE_BOOT_ID_BYTES])
+{
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    char *got = f ? fgets(out, FILE_BOOT_ID_BYTES, f) : NULL;
+    if (f)
+        fclose(f);
+    if (!got)
+        return err_new(ERR_IO, "cannot read the boot id");
+    out[strcspn(out, "\n")] = '\0';
+    return NULL;
+}

@@ -21,6 +21,10 @@ struct err *file_replace(const char *path, const void *bytes, size_t n,
 /* Creates the directory and its parents that do not exist, with `mode`. */
 struct err *file_mkdirs(const char *path, mode_t mode) MUST_USE;
 
+enum { FILE_BOOT_ID_BYTES = 40 };
+/* The kernel's id of this boot, as text: 36 characters. IO. */
+struct err *file_boot_id(char out[FILE_BOOT_ID_BYTES]) MUST_USE;
+
 /* Removes a file durably; one that does not exist is fine. */
 struct err *file_remove(const char *path) MUST_USE;
 

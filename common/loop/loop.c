@@ -45,11 +45,16 @@ struct loop {
     bool stopping;
 };
 
-int64_t loop_now_ms(void)
+int64_t loop_now_ns(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_BOOTTIME, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t loop_now_ms(void)
+{
+    return loop_now_ns() / 1000000;
 }
 
 static void drain_wake(void *arg, uint32_t events)

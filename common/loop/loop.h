@@ -31,6 +31,8 @@ void loop_post(struct loop *l, loop_fn *fn, void *arg);
 /* CLOCK_BOOTTIME in milliseconds, which goes on during suspend: the clock of all
  * deadlines. */
 int64_t loop_now_ms(void);
+/* The same in nanoseconds. */
+int64_t loop_now_ns(void);
 
 /* A one-shot timer; lives in the caller's storage, zeroed before first use. */
 struct loop_timer {

@@ -35,6 +35,14 @@ enum evidence {
     EVIDENCE_HOOK = 3, /* the application's word */
 };
 
+/* Large enough for RSA with 4096 bits; those of ECDSA and Ed25519 are below 100. */
+enum { SIGNATURE_BYTES = 512 };
+
+struct signature {
+    size_t n; /* 0: none */
+    uint8_t b[SIGNATURE_BYTES];
+};
+
 /* Invariants: frozen_at_ns <= captured_at_ns <= thawed_at_ns, on one boot of one node. */
 struct proof {
     struct node_id node;
@@ -51,6 +59,7 @@ struct proof {
     enum evidence evidence;
     struct capture_id capture;
     int64_t cut_unix_ms; /* the coordinator's clock when all were frozen; for people */
+    struct signature signature; /* carried along, not looked at here */
 };
 
 /* Sorts by domain, as the digest and every message list them. */

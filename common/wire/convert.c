@@ -100,6 +100,17 @@ Stillpoint__V1__DomainEpoch **epochs_to_pb(const struct domain_epoch *e, size_t 
     return m;
 }
 
+struct err *signature_from_pb(const ProtobufCBinaryData *m, struct signature *out)
+{
+    if (m->len > sizeof out->b)
+        return err_new(ERR_INVALID, "field 'signature': %zu bytes, at most %zu", m->len,
+                       sizeof out->b);
+    out->n = m->len;
+    if (m->len > 0)
+        memcpy(out->b, m->data, m->len);
+    return NULL;
+}
+
 struct err *proof_from_pb(const Stillpoint__V1__Proof *m, struct proof *out)
 {
     *out = (struct proof){.frozen_at_ns = m->frozen_at_ns,
@@ -124,7 +135,7 @@ struct err *proof_from_pb(const Stillpoint__V1__Proof *m, struct proof *out)
         return err_new(ERR_INVALID, "field 'boot_id' or 'capture': too long");
     memcpy(out->boot_id, m->boot_id, strlen(m->boot_id) + 1);
     memcpy(out->capture.text, m->capture, strlen(m->capture) + 1);
-    return NULL;
+    return signature_from_pb(&m->signature, &out->signature);
 }
 
 Stillpoint__V1__Proof *proof_to_pb(const struct set_id *set, const struct proof *p)
@@ -146,6 +157,7 @@ Stillpoint__V1__Proof *proof_to_pb(const struct set_id *set, const struct proof 
     m->evidence = (Stillpoint__V1__Evidence)p->evidence;
     pb_set(&m->capture, p->capture.text);
     m->cut_unix_ms = p->cut_unix_ms;
+    pb_set_bytes(&m->signature, p->signature.b, p->signature.n);
     return m;
 }
 

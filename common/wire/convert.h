@@ -33,6 +33,9 @@ struct err *epochs_from_pb(Stillpoint__V1__DomainEpoch **m, size_t n,
 Stillpoint__V1__DomainEpoch **epochs_to_pb(const struct domain_epoch *e,
                                            size_t n) MUST_USE;
 
+/* INVALID when it is too long; none is no error. */
+struct err *signature_from_pb(const ProtobufCBinaryData *m,
+                              struct signature *out) MUST_USE;
 struct err *proof_from_pb(const Stillpoint__V1__Proof *m, struct proof *out) MUST_USE;
 Stillpoint__V1__Proof *proof_to_pb(const struct set_id *set,
                                    const struct proof *p) MUST_USE;

@@ -171,27 +171,6 @@ static int run_watch(struct ctl *c)
     return status == CTL_OK ? watch_set(c, r, c->args[0]) : status;
 }
 
-static int run_prove(struct ctl *c)
-{
-    AUTO(remote) struct remote *r = NULL;
-    AUTO(wire) ProtobufCMessage *m = NULL;
-    int status = remote_open(c, &r);
-    if (status == CTL_OK)
-        status = get_set(r, c->args[0], &m);
-    if (status != CTL_OK)
-        return status;
-    const SetRecord *s = (const void *)m;
-    struct err *e = record_prove(s);
-    if (e)
-        return ctl_fail(c, err_wrap(e, "set '%s' is not proved", s->set), CTL_FAILED);
-    if (c->json)
-        ctl_print_json(json_pack("{s:s, s:b, s:i, s:i}", "set", s->set, "proved", 1,
-                                 "domains", (int)s->n_epochs, "parts", (int)s->n_parts));
-    else
-        print_proof(s);
-    return CTL_OK;
-}
-
 /* ---- tasks that are asked for: verify, restore ---- */
 
 static const Stillpoint__V1__TaskRecord *task_in(const Stillpoint__V1__TasksReply *all,
@@ -339,9 +318,6 @@ const struct ctl_command ctl_set_commands[] = {
      "  stillpoint set show ledger-20260101t000000z-1a2b\n", 1, 1, run_show},
     {"set", "watch", "SET", "follow a set until it is COMPLETE", options,
      "  stillpoint set watch ledger-20260101t000000z-1a2b\n", 1, 1, run_watch},
-    {"set", "prove", "SET",
-     "check that all parts show one instant, from the stored proof", options,
-     "  stillpoint set prove ledger-20260101t000000z-1a2b\n", 1, 1, run_prove},
     {"set", "verify", "SET", "check again that every blob of the set is stored", options,
      "  stillpoint set verify ledger-20260101t000000z-1a2b\n", 1, 1, run_verify},
     {"set", "restore", "SET", "restore a set, or one partition of it", restore_options,

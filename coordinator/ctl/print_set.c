@@ -78,6 +78,24 @@ void print_set_list(const Stillpoint__V1__ListSetsReply *r)
     }
 }
 
+static void print_order(const Stillpoint__V1__SetRecord *s)
+{
+    const Stillpoint__V1__CutOrder *o = s->order;
+    int64_t last = 0;
+    for (size_t i = 0; i < o->n_answers; i++)
+        if (o->answers[i]->frozen_at_ns > last)
+            last = o->answers[i]->frozen_at_ns;
+    if (o->commit_at_ns && last)
+        printf("5. Coordinator %s signed that it sent the first Commit %.1f ms after the "
+               "last of %zu\n   nodes had said that it was frozen.\n",
+               o->coordinator, (double)(o->commit_at_ns - last) / 1e6, o->n_answers);
+    else
+        printf(
+            "5. Coordinator %s took the set over and signed what the agents told it; it "
+            "has not seen\n   the order of the answers itself.\n",
+            o->coordinator);
+}
+
 void print_proof(const Stillpoint__V1__SetRecord *s)
 {
     printf("set %s is one instant:\n", s->set);
@@ -98,6 +116,9 @@ void print_proof(const Stillpoint__V1__SetRecord *s)
                (double)(p->thawed_at_ns - p->captured_at_ns) / 1e6,
                evidence_text(p->evidence));
     }
+    printf("4. Each of these statements is signed with the key of its agent's "
+           "certificate.\n");
+    print_order(s);
     printf(
         "So the instant at which the last domain was frozen is shown by all %zu parts.\n",
         s->n_parts);

@@ -9,7 +9,8 @@
 /* The record with one line a partition: state, pause in milliseconds, bytes. */
 void print_set(const Stillpoint__V1__SetRecord *s);
 void print_set_list(const Stillpoint__V1__ListSetsReply *r);
-/* Why the proof holds, step by step. Needs: record_prove said yes. */
+/* Why the proof holds, step by step. Needs: record_prove and witness_check_record said
+ * yes. */
 void print_proof(const Stillpoint__V1__SetRecord *s);
 
 /* Progress: on a terminal lines that are redrawn, elsewhere one line for each change. */

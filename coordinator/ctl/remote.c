@@ -58,14 +58,29 @@ struct remote {
     size_t current;
 };
 
-static struct err *open_remote(struct remote *r)
+static struct err *read_conf(const struct ctl *c, struct client_conf *out)
 {
-    const char *path = ctl_value(r->ctl, "config");
+    const char *path = ctl_value(c, "config");
     if (!path)
         path = getenv("STILLPOINT_CONFIG");
     AUTO(conf) struct conf *doc = NULL;
     TRY(conf_read(path ? path : "/etc/stillpoint/client.yaml", &doc));
-    TRY(schema_bind(doc, &client_schema, &r->conf));
+    return schema_bind(doc, &client_schema, out);
+}
+
+struct err *remote_authority(const struct ctl *c, char **ca, char **cluster)
+{
+    struct client_conf conf = {0};
+    TRY(read_conf(c, &conf));
+    *ca = mem_strdup(conf.tls.ca);
+    *cluster = mem_strdup(conf.cluster);
+    schema_release(&client_schema, &conf);
+    return NULL;
+}
+
+static struct err *open_remote(struct remote *r)
+{
+    TRY(read_conf(r->ctl, &r->conf));
     rpc_init();
     TRY(loop_new(&r->loop));
     const struct rpc_client_conf conf = {

@@ -34,6 +34,9 @@ int remote_call(struct remote *r, const char *method, const ProtobufCMessage *re
 int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *req,
                  rpc_message_fn *on_message, void *arg);
 
+/* What the client's file says of its cluster; *ca and *cluster are malloc. */
+struct err *remote_authority(const struct ctl *c, char **ca, char **cluster) MUST_USE;
+
 /* One line of JSON on stdout. */
 void remote_print_json(const ProtobufCMessage *m);
 

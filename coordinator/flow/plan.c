@@ -126,6 +126,21 @@ static void list_domains(struct plan *p)
             p->domains[p->n_domains++] = p->domains[i];
 }
 
+/* A part's names stand in the group's list, in the part and in its proof, its path once,
+ * its domain in the proof and in the list of epochs. The rest are numbers, digests and
+ * signatures; a node adds its certificates. */
+size_t plan_record_bytes(const struct plan *p)
+{
+    enum { FIXED = 8192, PART = 1600, NODE = 2500 };
+    size_t n = FIXED + p->n_parts * PART + p->n_nodes * NODE;
+    for (size_t i = 0; i < p->n_parts; i++) {
+        const struct plan_part *x = &p->parts[i];
+        n += 3 * strlen(x->node.text) + 4 * strlen(x->part.text) + strlen(x->path) +
+             2 * strlen(x->domain.text);
+    }
+    return n;
+}
+
 struct err *plan_make(const struct registry *r, const char *const *names, size_t n,
                       bool strict, int64_t now_ms, struct plan **out)
 {
@@ -153,6 +168,11 @@ struct err *plan_make(const struct registry *r, const char *const *names, size_t
                            p->parts[i].node.text, p->parts[i].part.text);
     list_nodes(p, r);
     list_domains(p);
+    if (plan_record_bytes(p) > PLAN_RECORD_BYTES)
+        return err_new(ERR_LIMIT,
+                       "the record of %zu partitions on %zu nodes might not fit etcd's "
+                       "1.5 MiB: make several groups of them",
+                       p->n_parts, p->n_nodes);
     *out = STEAL(p);
     return NULL;
 }

@@ -30,6 +30,10 @@ struct plan {
     size_t n_domains;
 };
 
+enum {
+    PLAN_RECORD_BYTES = 1400 << 10 /* of a set's record; etcd takes 1.5 MiB a request */
+};
+
 void plan_free(struct plan *p);
 DEFINE_AUTO(plan, struct plan *, plan_free);
 
@@ -39,8 +43,13 @@ struct err *plan_parse_part(const char *text, struct plan_part *out) MUST_USE;
 /* Plans a round over `names`. `strict`: every partition must quiesce. Errors name every
  * partition at fault (up to 1,000 bytes of them) and what to do: NOT_FOUND for unknown
  * nodes and partitions, UNAVAILABLE for nodes that are away, CONFLICT for partitions that
- * cannot be used, LIMIT beyond CUT_MAX_PARTS. The caller owns *out. */
+ * cannot be used, LIMIT beyond CUT_MAX_PARTS, or when the record of the
+ * captured set might not fit PLAN_RECORD_BYTES: it must not turn out while all is frozen.
+ * The caller owns *out. */
 struct err *plan_make(const struct registry *r, const char *const *names, size_t n,
                       bool strict, int64_t now_ms, struct plan **out) MUST_USE;
+
+/* At least what the JSON of the set's record may take once all is in it. */
+size_t plan_record_bytes(const struct plan *p);
 
 #endif

@@ -7,10 +7,12 @@
 #ifndef COORDINATOR_SHELL_COORD_H
 #define COORDINATOR_SHELL_COORD_H
 
+#include "common/file/file.h"
 #include "common/loop/loop.h"
 #include "common/loop/pool.h"
 #include "common/rpc/client.h"
 #include "common/rpc/server.h"
+#include "common/sign/witness.h"
 #include "common/wire/convert.h"
 #include "coordinator/flow/lead.h"
 #include "coordinator/flow/plan.h"
@@ -85,6 +87,9 @@ struct coord {
     struct pool *lease_pool; /* one thread: keep-alives never wait behind writes */
     struct rpc_server *server;
     struct rpc_client *client;
+    struct signer *signer;
+    struct trust *trust; /* whom agents' proofs must be signed by */
+    char boot_id[FILE_BOOT_ID_BYTES];
     int64_t started_ms;
     bool stopping;
 

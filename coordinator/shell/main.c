@@ -67,6 +67,9 @@ static struct err *start(struct coord *c)
     c->started_ms = loop_now_ms();
     registry_init(&c->registry);
     TRY_CTX(open_etcd(c), "etcd");
+    TRY(signer_open(&tls, c->conf->cluster, &c->signer));
+    TRY(trust_open(tls.ca, c->conf->cluster, &c->trust));
+    TRY(file_boot_id(c->boot_id));
     c->meta = meta_new(c->etcd, c->conf->cluster);
     c->meta_pool = pool_new(c->loop, "store", 1);
     c->lease_pool = pool_new(c->loop, "lease", 1);
@@ -94,6 +97,8 @@ static void stop(struct coord *c)
     pool_free(c->lease_pool);
     pool_free(c->meta_pool);
     etcd_embedded_stop(c->embedded);
+    signer_close(c->signer);
+    trust_close(c->trust);
 }
 
 static struct err *run(const char *path, bool check_only)

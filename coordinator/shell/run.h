@@ -8,6 +8,9 @@
 struct run_node {
     char name[NAME_BYTES];
     size_t first, n; /* its parts in the draft */
+    /* What this coordinator has seen of it, for the record's order; CLOCK_BOOTTIME. */
+    int64_t frozen_at_ns, captured_at_ns;
+    Stillpoint__V1__Signer *signer; /* of its proofs; owned; NULL: none yet */
 };
 
 struct run {
@@ -21,6 +24,7 @@ struct run {
     size_t n_nodes;
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
+    int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
     bool recovering;
     int64_t lock_revision;
     int64_t lock_until_ms; /* give up then */

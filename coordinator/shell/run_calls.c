@@ -114,6 +114,7 @@ static int64_t timeout_of(const struct run *r, enum round_call call)
 struct reply {
     struct domain_epoch *epochs;
     struct proof *proofs;
+    const Stillpoint__V1__Signer *signer; /* of the proofs; borrowed */
 };
 
 static struct err *read_prepared(struct run *r, size_t node,
@@ -147,6 +148,21 @@ static struct err *check_speaker(const char *node, const struct reply *reply,
     return own ? NULL : err_new(ERR_CORRUPT, "it names a domain of another node");
 }
 
+/* PROTOCOL.md step 4.1: proofs that anybody can check later are checked before they
+ * count. */
+static struct err *read_proofs(const struct run *r, const struct call *k,
+                               Stillpoint__V1__Proof **proofs, size_t n,
+                               const Stillpoint__V1__Signer *signer,
+                               struct round_event *ev, struct reply *out)
+{
+    TRY(witness_check_proofs(r->coord->trust, signer, r->nodes[k->node].name, proofs, n,
+                             wall_ms()));
+    TRY(proofs_from_pb(proofs, n, &out->proofs));
+    out->signer = n > 0 ? signer : NULL;
+    ev->n_proofs = n;
+    return NULL;
+}
+
 static struct err *read_reply(struct run *r, const struct call *k,
                               const ProtobufCMessage *m, struct round_event *ev,
                               struct reply *out)
@@ -162,14 +178,12 @@ static struct err *read_reply(struct run *r, const struct call *k,
         ev->n_epochs = f->n_epochs;
         break;
     case CALL_COMMIT:
-        TRY(proofs_from_pb(c->proofs, c->n_proofs, &out->proofs));
-        ev->n_proofs = c->n_proofs;
+        TRY(read_proofs(r, k, c->proofs, c->n_proofs, c->signer, ev, out));
         break;
     case CALL_INSPECT:
         TRY(epochs_from_pb(i->epochs, i->n_epochs, &out->epochs));
         ev->n_epochs = i->n_epochs;
-        TRY(proofs_from_pb(i->proofs, i->n_proofs, &out->proofs));
-        ev->n_proofs = i->n_proofs;
+        TRY(read_proofs(r, k, i->proofs, i->n_proofs, i->signer, ev, out));
         if (i->state > STILLPOINT__V1__SESSION_STATE__SESSION_ABORTED)
             return err_new(ERR_CORRUPT, "it answers with state %d", (int)i->state);
         ev->view = (enum session_view)i->state;
@@ -180,6 +194,21 @@ static struct err *read_reply(struct run *r, const struct call *k,
     ev->epochs = out->epochs;
     ev->proofs = out->proofs;
     return check_speaker(r->nodes[k->node].name, out, ev);
+}
+
+/* For the record: what was seen of this node, and when. */
+static void note(struct run *r, const struct call *k, const struct reply *reply)
+{
+    struct run_node *n = &r->nodes[k->node];
+    if (k->call == CALL_FREEZE)
+        n->frozen_at_ns = loop_now_ns();
+    if (k->call == CALL_COMMIT)
+        n->captured_at_ns = loop_now_ns();
+    if (!reply->signer)
+        return;
+    if (n->signer)
+        wire_free(&n->signer->base);
+    n->signer = (Stillpoint__V1__Signer *)pb_copy(&reply->signer->base);
 }
 
 static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)
@@ -200,6 +229,8 @@ static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)
                          r->nodes[k->node].name);
         AUTO(str) char *text = err_text(owned);
         log_warn("round", "call_failed", "set=%s error=\"%s\"", r->set.text, text);
+    } else {
+        note(r, k, &reply);
     }
     ev.err = owned;
     run_feed(r, &ev);
@@ -225,6 +256,8 @@ void run_call(struct run *r, size_t node, enum round_call call)
         return;
     }
     ProtobufCMessage *req = request_of(r, node, call);
+    if (call == CALL_COMMIT && r->commit_at_ns == 0)
+        r->commit_at_ns = loop_now_ns();
     struct rpc_opts opts = {.timeout_ms = timeout_of(r, call)};
     rpc_call_start(ch, &stillpoint__v1__agent_service__descriptor, method_of(call), req,
                    &opts, on_done, k);

@@ -90,6 +90,9 @@ static void run_free(struct run *r)
         round_acts_fini(&r->acts);
     }
     wire_free(&r->draft->base);
+    for (size_t i = 0; i < r->n_nodes; i++)
+        if (r->nodes[i].signer)
+            wire_free(&r->nodes[i].signer->base);
     free(r->nodes);
     free(r->domains);
     free(r->actor);
@@ -212,6 +215,33 @@ static void fill_parts(const struct round *round, Stillpoint__V1__SetRecord *dra
     }
 }
 
+/* What this coordinator itself has seen, signed, with the certificates of everybody who
+ * signed something. */
+static void fill_order(const struct run *r, Stillpoint__V1__SetRecord *draft)
+{
+    Stillpoint__V1__CutOrder *o = mem_alloc(sizeof *o);
+    stillpoint__v1__cut_order__init(o);
+    pb_set(&o->coordinator, r->coord->conf->name);
+    pb_set(&o->boot_id, r->coord->boot_id);
+    o->commit_at_ns = r->commit_at_ns;
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        const struct run_node *n = &r->nodes[i];
+        Stillpoint__V1__CutAnswer *a = mem_alloc(sizeof *a);
+        stillpoint__v1__cut_answer__init(a);
+        pb_set(&a->node, n->name);
+        a->frozen_at_ns = n->frozen_at_ns;
+        a->captured_at_ns = n->captured_at_ns;
+        *PB_APPEND(o, answers) = a;
+        if (n->signer)
+            *PB_APPEND(draft, signers) =
+                (Stillpoint__V1__Signer *)pb_copy(&n->signer->base);
+    }
+    draft->order = o;
+    AUTO(err) struct err *e = witness_sign_order(r->coord->signer, draft);
+    if (e) /* the key has signed before: proofs stay, and `set prove` will name this */
+        log_err(LOG_LEVEL_ERROR, "round", "not_signed", e);
+}
+
 static Stillpoint__V1__SetRecord *draft_for(struct run *r, enum round_act_kind kind)
 {
     Stillpoint__V1__SetRecord *d = (Stillpoint__V1__SetRecord *)pb_copy(&r->draft->base);
@@ -229,6 +259,7 @@ static Stillpoint__V1__SetRecord *draft_for(struct run *r, enum round_act_kind k
         d->epochs = epochs_to_pb(r->round.epochs, r->round.n_epochs);
         d->n_epochs = r->round.n_epochs;
         fill_parts(&r->round, d);
+        fill_order(r, d);
         set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_CAPTURED);
     }
     return d;

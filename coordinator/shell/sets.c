@@ -276,7 +276,22 @@ void task_create(struct coord *c, TaskRecord *r, const char *actor)
 
 /* ---- what is next ---- */
 
-static TaskRecord *task_for(const SetRecord *r, const struct tasks_need *need)
+/* set.json as it goes into the repository, and beside it who says so. */
+static void fill_seal(const struct coord *c, const SetRecord *r, TaskRecord *t)
+{
+    AUTO(str) char *json = pbjson_encode(&r->base, PBJSON_PRETTY);
+    AUTO(str) char *seal = NULL;
+    pb_set_bytes(&t->content, json, strlen(json));
+    AUTO(err) struct err *e = witness_seal(c->signer, json, strlen(json), &seal);
+    if (e) /* the key has signed before: the record is stored, and `set prove` names this
+            */
+        log_err(LOG_LEVEL_ERROR, "set", "not_signed", e);
+    else
+        pb_set_bytes(&t->seal, seal, strlen(seal));
+}
+
+static TaskRecord *task_for(const struct coord *c, const SetRecord *r,
+                            const struct tasks_need *need)
 {
     TaskRecord *t = mem_alloc(sizeof *t);
     stillpoint__v1__task_record__init(t);
@@ -290,9 +305,7 @@ static TaskRecord *task_for(const SetRecord *r, const struct tasks_need *need)
     t->cut_unix_ms = r->cut_unix_ms;
     if (need->part < 0) {
         t->id = mem_printf("%s.%s", r->set, task_kind_name(need->kind));
-        char *json = pbjson_encode(&r->base, PBJSON_PRETTY);
-        pb_set_bytes(&t->content, json, strlen(json));
-        free(json);
+        fill_seal(c, r, t);
         return t;
     }
     t->id = mem_printf("%s.%s.%s.%s", r->set, task_kind_name(need->kind), p->node,
@@ -312,7 +325,7 @@ static void create_needed(struct coord *c, const SetRecord *r,
         int part = next->needs[i].part;
         if (next->needs[i].kind == TASK_RELEASE && !r->parts[part]->capture[0])
             continue; /* released before */
-        TaskRecord *t = task_for(r, &next->needs[i]);
+        TaskRecord *t = task_for(c, r, &next->needs[i]);
         if (task_find(c, t->id)) {
             wire_free(&t->base);
             continue;

@@ -115,7 +115,8 @@ static void run_tree(const uint8_t *data, size_t n)
         if (!t.nodes[i].name[0] || strchr(t.nodes[i].name, '/') ||
             strcmp(t.nodes[i].name, ".") == 0 || strcmp(t.nodes[i].name, "..") == 0)
             abort();
-    /* What is not UTF-8 has become U+FFFD in the first text, and stays it from then on. */
+    /* What is not UTF-8 has become U+FFFD in the first text, and stays it from then on.
+     */
     tree_write(&t, &one);
     must(tree_read(one.data, one.len, &again));
     tree_fini(&t);

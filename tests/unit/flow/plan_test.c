@@ -5,6 +5,9 @@
 
 #include "common/base/mem.h"
 #include "common/model/cut.h"
+#include "common/wire/convert.h"
+#include "common/wire/pbjson.h"
+#include "common/wire/wire.h"
 #include "tests/unit/suite.h"
 
 enum { NOW = 100000 };
@@ -187,6 +190,95 @@ START_TEST(the_text_of_many_faults_is_bounded)
 }
 END_TEST
 
+/* As it is stored, with everything as long as it can be. */
+static size_t captured_bytes(const struct plan *p)
+{
+    static const char error[] = "";
+    static const uint8_t certificate[1500];
+    Stillpoint__V1__SetRecord *r = mem_alloc(sizeof *r);
+    stillpoint__v1__set_record__init(r);
+    const struct set_id set = {
+        "ssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss"};
+    pb_set(&r->set, set.text);
+    for (size_t i = 0; i < p->n_parts; i++) {
+        const struct plan_part *x = &p->parts[i];
+        Stillpoint__V1__Part *m = mem_alloc(sizeof *m);
+        stillpoint__v1__part__init(m);
+        struct proof proof = {.node = x->node,
+                              .part = x->part,
+                              .token = {{255}, INT64_MAX},
+                              .domain = x->domain,
+                              .frozen_at_ns = INT64_MAX,
+                              .captured_at_ns = INT64_MAX,
+                              .thawed_at_ns = INT64_MAX,
+                              .unbroken = true,
+                              .evidence = EVIDENCE_KERNEL_CURRENT,
+                              .cut_unix_ms = INT64_MAX,
+                              .signature = {72, {0}}};
+        memset(proof.boot_id, 'b', 36);
+        capture_id_make(&set, &x->part, &proof.capture);
+        m->proof = proof_to_pb(&set, &proof);
+        pb_set(&m->node, x->node.text);
+        pb_set(&m->partition, x->part.text);
+        pb_set(&m->path, x->path);
+        pb_set(&m->capture, proof.capture.text);
+        pb_set(&m->error, error);
+        m->snapshot_id = mem_printf("%064d", 1);
+        m->tree_id = mem_printf("%064d", 1);
+        m->files = m->bytes_read = m->bytes_stored = m->upload_ms = INT64_MAX;
+        m->predicted_pause_ms = INT64_MAX;
+        m->state = STILLPOINT__V1__PART_STATE__PART_VERIFIED;
+        *PB_APPEND(r, parts) = m;
+    }
+    r->n_epochs = p->n_domains;
+    r->epochs = mem_array(p->n_domains, sizeof(void *));
+    for (size_t i = 0; i < p->n_domains; i++) {
+        const struct domain_epoch e = {p->domains[i], {{255}}};
+        Stillpoint__V1__DomainEpoch **one = epochs_to_pb(&e, 1);
+        r->epochs[i] = one[0];
+        free(one);
+    }
+    for (size_t i = 0; i < p->n_nodes; i++) {
+        Stillpoint__V1__Signer *s = mem_alloc(sizeof *s);
+        stillpoint__v1__signer__init(s);
+        s->id = mem_printf("spiffe://%063d/agent/%s", 1, p->nodes[i].node.text);
+        ProtobufCBinaryData *der = PB_APPEND(s, certificates);
+        *der = (ProtobufCBinaryData){0};
+        pb_set_bytes(der, certificate, sizeof certificate);
+        *PB_APPEND(r, signers) = s;
+    }
+    AUTO(str) char *json = pbjson_encode(&r->base, 0);
+    wire_free(&r->base);
+    return strlen(json);
+}
+
+START_TEST(a_record_that_might_not_fit_is_refused_before_anything_freezes)
+{
+    enum { NODES = 40, EACH = 26 };
+    struct registry r;
+    registry_init(&r);
+    static char names[NODES * EACH][16];
+    static const char *list[NODES * EACH];
+    for (size_t i = 0; i < NODES; i++) {
+        char node[8];
+        snprintf(node, sizeof node, "n%zu", i);
+        add_node(&r, node, EACH, false, NOW);
+        for (size_t k = 0; k < EACH; k++) {
+            snprintf(names[i * EACH + k], sizeof names[0], "%s/%c", node,
+                     (char)('a' + k));
+            list[i * EACH + k] = names[i * EACH + k];
+        }
+    }
+    struct plan *none = NULL;
+    ck_err(plan_make(&r, list, NODES * EACH, true, NOW, &none), ERR_LIMIT);
+    AUTO(plan) struct plan *p = NULL;
+    size_t fits = NODES * EACH / 2;
+    ck_ok(plan_make(&r, list, fits, true, NOW, &p));
+    ck_assert_uint_le(captured_bytes(p), plan_record_bytes(p));
+    registry_fini(&r);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("plan");
@@ -197,5 +289,6 @@ int main(void)
     tcase_add_test(tc, all_faults_are_told_at_once);
     tcase_add_test(tc, a_fault_that_waiting_cannot_cure_decides_the_kind);
     tcase_add_test(tc, the_text_of_many_faults_is_bounded);
+    tcase_add_test(tc, a_record_that_might_not_fit_is_refused_before_anything_freezes);
     return suite_main("plan", tc);
 }
