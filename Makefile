@@ -56,7 +56,7 @@ PRELOADS := $(PRELOAD_C:%.c=build/%.so)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 CORPUS := $(B)/tests/fuzz/corpus_test
 
-.PHONY: all check check-threaded model fuzz sweep bench lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded model fuzz sweep postgres bench lint format install clean help units sim tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -118,7 +118,7 @@ $(B)/tests/fuzz/fuzz: $(B)/tests/fuzz/fuzz.o $(B)/tests/fuzz/targets.o $(LIB_COM
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
 $(TOOLS): $(B)/%: $(B)/%.o $(LIB_AGENT) $(LIB_COMMON)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lsqlite3
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lsqlite3 -lpq
 
 # Goes under whatever program: never instrumented.
 $(PRELOADS): build/%.so: %.c
@@ -153,6 +153,9 @@ sweep:                      ## kill every daemon at every state, as root (minute
 	tests/integration/takeover.sh
 	tests/integration/kill.sh
 
+postgres: all               ## 200 sets of four PostgreSQL shards, each restored, started, added up (root, long)
+	tests/integration/postgres.sh
+
 bench: all                  ## us, restic and borg on the same data (BENCH_SIZE=full: an hour)
 	tests/bench/run
 
@@ -176,7 +179,7 @@ install: $(PROGRAMS)        ## programs, units, users, example files (DESTDIR, P
 	        >$(LIBDIR)/systemd/system/$${unit##*/} || exit 1; done
 	install -m 0644 deploy/systemd/stillpoint.sysusers $(LIBDIR)/sysusers.d/stillpoint.conf
 	install -m 0644 deploy/systemd/stillpoint.tmpfiles $(LIBDIR)/tmpfiles.d/stillpoint.conf
-	install -m 0644 deploy/examples/*.yaml $(DOCDIR)/examples
+	install -m 0644 deploy/examples/*.yaml deploy/examples/*.md $(DOCDIR)/examples
 	install -m 0644 proto/*.md $(DOCDIR)
 
 clean:                      ## remove everything built

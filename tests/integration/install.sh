@@ -124,6 +124,7 @@ else
 fi
 check coordinator-example-is-accepted accepts coordinator coordinator
 check agent-example-is-accepted accepts agent agent
+check postgresql-example-is-accepted accepts agent postgresql
 check guardian-accepts-the-agents-example accepts guardian agent
 check coordinator-refuses-an-unknown-key refuses coordinator coordinator
 check agent-refuses-an-unknown-key refuses agent agent
