@@ -7,13 +7,19 @@
 #   lab_coordinator N / lab_node N / lab_shards / lab_load      start them
 #   lab_down          stop what was started, unmount, remove
 #
-# LAB_ENV ("NAME=VALUE …") goes into the environment of the daemons being started.
+# LAB_ENV ("NAME=VALUE …") goes into the environment of the daemons being started. Who sources this may say
+# otherwise where daemons live: lab_address NAME prints the address of one, lab_enter NAME what to run it by.
 
 BUILD=${BUILD:-build/release-gcc}
 LAB_NODES=${LAB_NODES:-3}
 LAB_PORT=${LAB_PORT:-$((20000 + RANDOM % 10000))} # below the ephemeral ports
 lab_pids=()  # "pid name" of everything started
 lab_mode=""  # real: cgroup + btrfs; fallback: hook + copy
+
+lab_address() { printf '127.0.0.1'; }
+lab_enter() { :; }
+# shellcheck disable=SC2046 # several words
+lab_cli() { $(lab_enter coord-1) "$BUILD/stillpoint" "$@"; }
 
 lab_say() { printf '%s\n' "$*"; }
 lab_die() {
@@ -111,7 +117,7 @@ lab_volume() {
 
 lab_coordinator_list() {
     local list="" i
-    for ((i = 1; i <= ${LAB_COORDINATORS:-1}; i++)); do list+="\"coord-$i@127.0.0.1:$((LAB_PORT + i))\", "; done
+    for ((i = 1; i <= ${LAB_COORDINATORS:-1}; i++)); do list+="\"coord-$i@$(lab_address "coord-$i"):$((LAB_PORT + i))\", "; done
     printf '[%s]' "${list%, }"
 }
 
@@ -124,7 +130,7 @@ lab_coordinator() {
     cat >"$LAB/etc/$name.yaml" <<YAML
 cluster: lab
 name: $name
-listen: 127.0.0.1:$((LAB_PORT + $1))
+listen: $(lab_address "$name"):$((LAB_PORT + $1))
 tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/coordinator-$name.pem, key: $LAB/pki/coordinator-$name.key}
 etcd: {$etcd}
 state_dir: $LAB/state/$name
@@ -137,8 +143,8 @@ tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/operator-admin.pem, key: $LAB/pki/oper
 YAML
     export STILLPOINT_CONFIG=$LAB/etc/client.yaml
     lab_new_log "$name"
-    # shellcheck disable=SC2086 # several of them
-    lab_start "$name" env ${LAB_ENV:-} "$BUILD/stillpoint-coordinator" --config "$LAB/etc/$name.yaml"
+    # shellcheck disable=SC2086,SC2046 # several words
+    lab_start "$name" $(lab_enter "$name") env ${LAB_ENV:-} "$BUILD/stillpoint-coordinator" --config "$LAB/etc/$name.yaml"
     lab_wait 30 grep -q "^info coordinator started" "$LAB/log/$name" ||
         lab_die "coordinator did not start: $(tail -n 3 "$LAB/log/$name")"
 }
@@ -164,7 +170,7 @@ lab_node_config() {
         cat <<YAML
 cluster: lab
 node: $name
-listen: 127.0.0.1:$((LAB_PORT + 20 + $1))
+listen: $(lab_address "$name"):$((LAB_PORT + 20 + $1))
 coordinators: $(lab_coordinator_list)
 tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/agent-$name.pem, key: $LAB/pki/agent-$name.key}
 guardian_socket: $LAB/run/$name/guardian.sock
@@ -184,16 +190,16 @@ YAML
 
 lab_guardian() {
     lab_new_log "guardian-$1"
-    # shellcheck disable=SC2086 # several of them
-    lab_start "guardian-$1" env ${LAB_ENV:-} "$BUILD/stillpoint-guardian" --config "$LAB/etc/node-$1.yaml"
+    # shellcheck disable=SC2086,SC2046 # several words
+    lab_start "guardian-$1" $(lab_enter "node-$1") env ${LAB_ENV:-} "$BUILD/stillpoint-guardian" --config "$LAB/etc/node-$1.yaml"
     lab_wait 10 test -S "$LAB/run/node-$1/guardian.sock" ||
         lab_die "guardian $1 did not start: $(tail -n 3 "$LAB/log/guardian-$1")"
 }
 
 lab_agent() {
     lab_new_log "agent-$1"
-    # shellcheck disable=SC2086 # several of them
-    lab_start "agent-$1" env ${LAB_ENV:-} "$BUILD/stillpoint-agent" --config "$LAB/etc/node-$1.yaml"
+    # shellcheck disable=SC2086,SC2046 # several words
+    lab_start "agent-$1" $(lab_enter "node-$1") env ${LAB_ENV:-} "$BUILD/stillpoint-agent" --config "$LAB/etc/node-$1.yaml"
     lab_wait 20 grep -q "^info agent started" "$LAB/log/agent-$1" ||
         lab_die "agent $1 did not start: $(tail -n 3 "$LAB/log/agent-$1")"
 }
@@ -242,13 +248,13 @@ lab_group() {
         for ((n = 1; n <= LAB_NODES; n++)); do printf '  - node-%s/ledger\n' "$n"; done
     } >"$LAB/etc/ledger.yaml"
     lab_wait 15 lab_all_ready || lab_die "not all agents have registered"
-    "$BUILD/stillpoint" group apply -f "$LAB/etc/ledger.yaml" -q || lab_die "group"
+    lab_cli group apply -f "$LAB/etc/ledger.yaml" -q || lab_die "group"
 }
 
 # Every agent is there, and so is every guardian: an agent without one has an error to tell.
 lab_all_ready() {
-    (($("$BUILD/stillpoint" node list | grep -c " connected ") == LAB_NODES)) &&
-        ! "$BUILD/stillpoint" partition list --json | grep -qE '"error": ?"[^"]'
+    (($(lab_cli node list | grep -c " connected ") == LAB_NODES)) &&
+        ! lab_cli partition list --json | grep -qE '"error": ?"[^"]'
 }
 
 # lab_adopt DIR: takes over what an earlier run left running there, for lab_down.

@@ -2,6 +2,7 @@
 
 #ifdef STILLPOINT_FAILPOINTS
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,11 +10,19 @@
 
 void failpoint(const char *machine, const char *state)
 {
+    static bool stood_still;
     const char *wanted = getenv("STILLPOINT_FAILPOINT");
     if (!wanted)
         return;
     AUTO(str) char *name = mem_printf("%s:%s", machine, state);
-    if (strcmp(name, wanted) == 0)
+    size_t n = strlen(name);
+    if (strncmp(wanted, name, n) != 0)
+        return;
+    if (wanted[n] == '\0')
         raise(SIGKILL);
+    if (strcmp(wanted + n, ":stop") == 0 && !stood_still) {
+        stood_still = true;
+        raise(SIGSTOP);
+    }
 }
 #endif

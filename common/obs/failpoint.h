@@ -1,11 +1,12 @@
-/* Places at which a test may have this process die at once, by name. Compiled in only
- * with STILLPOINT_FAILPOINTS (the sanitizer builds); elsewhere nothing is left of them.
- */
+/* Places at which a test may have this process die or stand still, by name. Compiled in
+ * only with STILLPOINT_FAILPOINTS (the sanitizer builds); elsewhere nothing is left of
+ * them. */
 #ifndef COMMON_OBS_FAILPOINT_H
 #define COMMON_OBS_FAILPOINT_H
 
 #ifdef STILLPOINT_FAILPOINTS
-/* SIGKILL, if the environment's STILLPOINT_FAILPOINT is "<machine>:<state>". */
+/* If the environment's STILLPOINT_FAILPOINT is "<machine>:<state>": SIGKILL. If it is
+ * that with ":stop" behind it: SIGSTOP, once in the life of the process. Loop thread. */
 void failpoint(const char *machine, const char *state);
 #else
 static inline void failpoint(const char *machine, const char *state)

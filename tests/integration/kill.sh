@@ -13,85 +13,13 @@ cd "$(dirname "$0")/../.." || exit 1
 . tests/integration/report.sh
 # shellcheck source=tests/integration/ledger.sh
 . tests/integration/ledger.sh
+# shellcheck source=tests/integration/pauses.sh
+. tests/integration/pauses.sh
 
 KILL_STATES=${KILL_STATES-FREEZING FROZEN COMMITTING JOURNALING CAPTURED}
 KILL_GUARDIAN=${KILL_GUARDIAN-keeper doers whole}
 HOLD_MS=3000
-worst_ms=0
 trap 'lab_down' EXIT
-
-# The writers begin anew, so that each case has its own longest stall.
-beats_start() {
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    local enter='echo $$ >"$0/cgroup.procs"; exec "$@"' n
-    for ((n = 1; n <= LAB_NODES; n++)); do
-        lab_stop "beat-$n"
-        lab_start "beat-$n" bash -c "$enter" "$(lab_cgroup_root)/$LAB_NAME/shard-$n" \
-            "$BUILD/tests/tools/guard_beat" "$LAB/mnt/$n/data/beat" "$LAB/run/beat-$n"
-    done
-    lab_wait 10 beats_go_on || lab_die "the writers do not start"
-}
-
-# Writers that write now: one more beat within a second.
-beats_go_on() {
-    local n before after
-    for ((n = 1; n <= LAB_NODES; n++)); do
-        read -r before _ <"$LAB/run/beat-$n" || return 1
-        sleep 0.1
-        read -r after _ <"$LAB/run/beat-$n" || return 1
-        ((after > before)) || return 1
-    done
-}
-
-# The longest that one of the writers stood still; sets stall_ms.
-beats_look() {
-    local n gap
-    stall_ms=0
-    for ((n = 1; n <= LAB_NODES; n++)); do
-        read -r _ gap <"$LAB/run/beat-$n"
-        ((gap <= stall_ms)) || stall_ms=$gap
-    done
-    ((stall_ms <= worst_ms)) || worst_ms=$stall_ms
-}
-
-frozen() {
-    grep -q "^frozen 1" "$(lab_cgroup_root)/$LAB_NAME/shard-$1/cgroup.events"
-}
-
-# begin_set: sets id.
-begin_set() {
-    id=$(timeout 20 "$cli" set create ledger 2>"$LAB/log/create")
-    [[ -n $id ]]
-}
-
-next_set_succeeds() {
-    local id
-    id=$(timeout 20 "$cli" set create ledger) && lab_wait 60 set_is "$id" COMPLETE
-}
-
-# What must hold after each case; says what does not.
-holds() {
-    lab_wait 30 set_is_decided "$id" || { echo "undecided" && return 1; }
-    lab_wait 10 nothing_frozen || { echo "still frozen" && return 1; }
-    lab_wait 10 beats_go_on || { echo "a writer stands still" && return 1; }
-    lab_wait 120 sets_are_final || { echo "not final" && return 1; }
-    set_is "$id" "COMPLETE|ABORTED" || { echo "the set is $(set_state "$id")" && return 1; }
-    next_set_succeeds || { echo "the next set is $("$cli" set list | sed -n 2p)" && return 1; }
-    lab_wait 90 no_captures || { echo "captures are left: $(captures | tr '\n' ' ')" && return 1; }
-    ((stall_ms <= HOLD_MS + 1000)) || { echo "a writer stood still for $stall_ms ms" && return 1; }
-}
-
-judge() {
-    local wrong
-    lab_wait 20 set_is_decided "$id"
-    lab_wait 10 nothing_frozen
-    beats_look
-    if wrong=$(holds); then
-        ok "$1: $(set_state "$id"), longest stall $stall_ms ms"
-    else
-        not_ok "$1" "$wrong"
-    fi
-}
 
 coordinator_again() {
     lab_stop coord-1

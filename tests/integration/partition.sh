@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# The network fails while a set is being taken: agents and coordinator live in network namespaces of their own, and at each
+# phase of a set packets between agent and coordinator, or coordinator and etcd, are dropped, dropped one way, reset, lost at
+# random or slowed down. Whatever happens, writers go on within hold_limit + 1 s while it lasts, and once it is
+# over the set is decided, nothing is left behind, and the next set succeeds.
+# PARTITION_PHASES, PARTITION_LINKS and PARTITION_FAULTS choose. Needs root, loop mounts, btrfs, cgroup v2,
+# network namespaces, nftables, and the failpoints of the sanitizer builds.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+LAB_NODES=2
+# shellcheck source=tests/integration/failpoints.sh
+. tests/integration/failpoints.sh
+# shellcheck source=deploy/lab.sh
+. deploy/lab.sh
+# shellcheck source=tests/integration/report.sh
+. tests/integration/report.sh
+# shellcheck source=tests/integration/ledger.sh
+. tests/integration/ledger.sh
+# shellcheck source=tests/integration/pauses.sh
+. tests/integration/pauses.sh
+
+PARTITION_PHASES=${PARTITION_PHASES-prepare frozen capture thaw upload}
+PARTITION_LINKS=${PARTITION_LINKS-agent etcd}
+PARTITION_FAULTS=${PARTITION_FAULTS-drop in out reset loss slow}
+HOLD_MS=3000
+readonly NET=10.77.0
+
+finish() {
+    local name
+    lab_down
+    for name in c 1 2; do ip netns del "$(space "$name")" 2>/dev/null; done
+}
+trap finish EXIT
+
+# ---- the network: a bridge in the coordinator's namespace, nodes around it ----
+
+space() { printf 'sp%d-%s' "$$" "$1"; }
+within() { nsenter --net="/run/netns/$(space "$1")" "${@:2}"; }
+
+lab_address() {
+    case $1 in
+    node-*) printf '%s.1%s' "$NET" "${1#node-}" ;;
+    *) printf '%s.1' "$NET" ;;
+    esac
+}
+lab_enter() {
+    case $1 in
+    node-*) printf 'nsenter --net=/run/netns/%s' "$(space "${1#node-}")" ;;
+    *) printf 'nsenter --net=/run/netns/%s' "$(space c)" ;;
+    esac
+}
+
+make_network() {
+    local n
+    ip netns add "$(space c)" && within c ip link set lo up && within c ip link add br0 type bridge &&
+        within c ip addr add "$NET.1/24" dev br0 && within c ip link set br0 up || return 1
+    for ((n = 1; n <= LAB_NODES; n++)); do
+        ip netns add "$(space "$n")" && within "$n" ip link set lo up &&
+            within "$n" ip link add eth0 type veth peer name "up$n" netns "$(space c)" &&
+            within "$n" ip addr add "$NET.1$n/24" dev eth0 && within "$n" ip link set eth0 up &&
+            within c ip link set "up$n" master br0 up || return 1
+    done
+}
+
+# rules_of FAULT TO FROM: what nft drops of the packets that match; "to" are those sent to the far side.
+rules_of() {
+    case $1 in
+    drop) printf '%s drop\n%s drop\n' "$2" "$3" ;;
+    out) printf '%s drop\n' "$2" ;;
+    in) printf '%s drop\n' "$3" ;;
+    reset) printf '%s reject with tcp reset\n%s reject with tcp reset\n' "$2" "$3" ;;
+    loss) printf '%s numgen random mod 100 < 5 drop\n%s numgen random mod 100 < 5 drop\n' "$2" "$3" ;;
+    esac
+}
+
+# A link is cut from node 2's end, or at the coordinator's loopback, where its etcd listens.
+begin_fault() { # LINK FAULT
+    local where=2 to="oifname eth0 meta l4proto tcp" from="iifname eth0 meta l4proto tcp" device=eth0
+    if [[ $1 == etcd ]]; then
+        where=c device=lo
+        to="oifname lo tcp dport $etcd_port" from="oifname lo tcp sport $etcd_port"
+    fi
+    if [[ $2 == slow ]]; then
+        within "$where" tc qdisc add dev "$device" root tbf rate 1mbit burst 16kb latency 200ms
+        return
+    fi
+    {
+        printf 'table inet cut {\nchain out {\ntype filter hook output priority 0\n'
+        rules_of "$2" "$to" "$from" | grep oifname
+        printf '}\nchain in {\ntype filter hook input priority 0\n'
+        rules_of "$2" "$to" "$from" | grep iifname
+        printf '}\n}\n'
+    } | within "$where" nft -f -
+}
+
+end_fault() {
+    within 2 nft flush ruleset
+    within c nft flush ruleset
+    within 2 tc qdisc del dev eth0 root 2>/dev/null
+    within c tc qdisc del dev lo root 2>/dev/null
+    true
+}
+
+# The port of etcd's that somebody is connected to; it listens on one for peers too.
+etcd_in_use() {
+    local port
+    for port in $(within c ss -tlnpH | sed -nE 's/.*:([0-9]+) .*"etcd".*/\1/p'); do
+        within c ss -tnH state established "dport = :$port" | grep -q . && echo "$port" && return
+    done
+    return 1
+}
+
+# ---- one case ----
+
+# Where the daemon stands still that is asked to, until the network has failed.
+stops_at() {
+    case $1 in
+    prepare) printf 'coord-1 round:PREPARING' ;;
+    frozen) printf 'coord-1 round:CAPTURING' ;;
+    capture) printf 'agent-2 session:COMMITTING' ;;
+    thaw) printf 'coord-1 round:RECORDING' ;;
+    upload) printf 'coord-1 set:UPLOADING' ;;
+    esac
+}
+
+daemon_with() { # NAME FAILPOINT
+    lab_stop "$1"
+    case $1 in
+    coord-*) LAB_ENV=${2:+STILLPOINT_FAILPOINT=$2:stop} lab_coordinator 1 ;;
+    agent-*) LAB_ENV=${2:+STILLPOINT_FAILPOINT=$2:stop} lab_agent 2 ;;
+    esac
+    lab_wait 40 lab_all_ready
+}
+
+stands_still() { [[ $(awk '{ print $3 }' "/proc/$1/stat") == T ]]; }
+
+# The set of this case, though whoever began it may not have been told.
+newest_set() {
+    id=$(set_ids | head -n 1)
+    [[ -n $id && $id != "$id_before" ]]
+}
+
+case_of() { # LINK FAULT PHASE
+    local name="$3: $2 between agent and coordinator" stop victim asking
+    [[ $1 == agent ]] || name="$3: $2 between coordinator and etcd"
+    read -r -a stop <<<"$(stops_at "$3")"
+    daemon_with "${stop[@]}" || { not_ok "$name" "not ready" && return; }
+    etcd_port=$(etcd_in_use) || { not_ok "$name" "no connection to etcd is seen" && return; }
+    id_before=$(set_ids | head -n 1)
+    beats_start
+    victim=$(cat "$LAB/run/${stop[0]}.pid")
+    timeout 30 "$cli" set create ledger >"$LAB/log/create" 2>&1 &
+    asking=$!
+    lab_wait 20 stands_still "$victim" || { not_ok "$name" "the phase is not reached" && return; }
+    begin_fault "$1" "$2" || { kill -CONT "$victim" && not_ok "$name" "no such fault here" && return; }
+    kill -CONT "$victim"
+    # It outlasts the hold, and what is only slow or lossy may as well get through.
+    lab_wait 8 may_end "$1" "$2"
+    if ! lab_wait 5 nothing_frozen; then not_ok "$name" "still frozen while the network is away"; fi
+    end_fault
+    wait "$asking"
+    lab_wait 40 newest_set || { not_ok "$name" "no set: $(tail -n 1 "$LAB/log/create")" && return; }
+    judge "$name"
+}
+
+# How long the fault is left in place: past hold_limit, unless all is over before.
+may_end() {
+    [[ $2 == loss || $2 == slow ]] && newest_set && set_is "$id" "COMPLETE|ABORTED"
+}
+
+lab_up
+if [[ $lab_mode != real ]] || ! make_network; then
+    skip partition "loop mounts, cgroups or network namespaces are not permitted here"
+    report
+    exit
+fi
+printf '#!/bin/sh\nexec nsenter --net=/run/netns/%s %s "$@"\n' "$(space c)" "$(realpath "$BUILD/stillpoint")" >"$LAB/cli"
+chmod 755 "$LAB/cli"
+cli=$LAB/cli
+lab_coordinator 1
+for ((n = 1; n <= LAB_NODES; n++)); do lab_node "$n"; done
+lab_shards
+lab_group "${HOLD_MS}ms"
+lab_load load
+lab_wait 60 lab_transferred load 100 || lab_die "the load does not start"
+for phase in $PARTITION_PHASES; do
+    for link in $PARTITION_LINKS; do
+        for fault in $PARTITION_FAULTS; do case_of "$link" "$fault" "$phase"; done
+    done
+done
+check "all COMPLETE sets restore without credits that have no debits" complete_sets_are_consistent
+printf 'longest stall of all: %d ms, hold limit %d ms\n' "$worst_ms" "$HOLD_MS"
+report
