@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # How long writers stand still, and what must hold after anything has gone wrong with a set. Sourced after
 # ledger.sh by tests with $HOLD_MS; the set is $id.
+: "${cli:?}"
 worst_ms=0 # the longest stall of all cases
 
 # The writers begin anew, so that each case has its own longest stall.
