@@ -116,10 +116,32 @@ static void count_dir(struct backup *b, const struct backup_dir *d,
     pthread_mutex_unlock(&b->mu);
 }
 
+struct list_source {
+    struct backup_worker *w;
+    const struct backup_dir *d;
+};
+
+static struct err *give_list(void *ctx, zst_sink *sink, void *sink_ctx)
+{
+    const struct list_source *from = ctx;
+    const struct backup_dir *d = from->d;
+    AUTO_TREE_WRITER struct tree_writer tree;
+    tree_writer_init(&tree, sink, sink_ctx);
+    for (size_t i = 0; i < d->entries_n; i++) {
+        struct node nd = {0};
+        if (!d->entries[i].mode)
+            continue;
+        backup_view(from->w, d, &d->entries[i], &nd);
+        TRY(tree_writer_add(&tree, &nd));
+    }
+    return tree_writer_end(&tree);
+}
+
 /* Stores a complete list. After a failure nothing is stored: the snapshot cannot come. */
 static void save_dir(struct backup_worker *w, struct backup_dir *d, struct digest *id)
 {
     struct backup *b = w->b;
+    struct list_source from = {w, d};
     struct repo_saved saved;
     if (backup_is_over(b) || problems_total(b->problems))
         return;
@@ -128,23 +150,12 @@ static void save_dir(struct backup_worker *w, struct backup_dir *d, struct diges
         count_dir(b, d, id);
         return;
     }
-    buf_clear(&w->json);
-    tree_write_begin(&w->json);
-    for (size_t i = 0; i < d->entries_n; i++) {
-        struct node nd = {0};
-        if (!d->entries[i].mode)
-            continue;
-        backup_view(w, d, &d->entries[i], &nd);
-        tree_write_next(&w->json, &nd);
-    }
-    tree_write_end(&w->json);
-    struct err *e =
-        repo_save_blob(w->io, BLOB_TREE, w->json.data, w->json.len, id, &saved);
+    struct err *e = repo_save_source(w->io, BLOB_TREE, give_list, &from, id, &saved);
     if (e) {
         backup_fail(b, e);
         return;
     }
-    backup_count(b, BLOB_TREE, w->json.len, &saved);
+    backup_count(b, BLOB_TREE, &saved);
     count_dir(b, d, id);
 }
 
@@ -357,7 +368,6 @@ static void worker_fini(struct backup_worker *w)
         munmap(w->data, WORKER_BUFFER);
     repo_io_free(w->io);
     scan_names_free(w->names);
-    buf_fini(&w->json);
     buf_fini(&w->old);
     buf_fini(&w->head);
 }

@@ -54,14 +54,17 @@ void crypt_free(struct crypt *c)
 }
 
 /* CTR encrypts and decrypts alike. The whole IV is the initial counter block. */
-static void apply_ctr(struct crypt *c, const uint8_t *iv, const uint8_t *in, size_t n,
-                      uint8_t *out)
+static void set_iv(struct crypt *c, const uint8_t *iv)
 {
     int ok = EVP_EncryptInit_ex(c->ctr, NULL, NULL, NULL, iv);
     assert(ok == 1);
+}
+
+static void apply_ctr(struct crypt *c, const uint8_t *in, size_t n, uint8_t *out)
+{
     while (n) {
         int step = n > STEP ? STEP : (int)n, done = 0;
-        ok = EVP_EncryptUpdate(c->ctr, out, &done, in, step);
+        int ok = EVP_EncryptUpdate(c->ctr, out, &done, in, step);
         assert(ok == 1 && done == step);
         in += step;
         out += step;
@@ -69,15 +72,22 @@ static void apply_ctr(struct crypt *c, const uint8_t *iv, const uint8_t *in, siz
     }
 }
 
-static void poly1305(EVP_MAC_CTX *mac, const uint8_t key[32], const void *data, size_t n,
-                     uint8_t *tag)
+static void mac_begin(EVP_MAC_CTX *mac, const uint8_t key[32])
 {
-    size_t len = 0;
     int ok = EVP_MAC_init(mac, key, 32, NULL);
     assert(ok == 1);
-    ok = EVP_MAC_update(mac, data, n);
+}
+
+static void mac_add(EVP_MAC_CTX *mac, const void *data, size_t n)
+{
+    int ok = EVP_MAC_update(mac, data, n);
     assert(ok == 1);
-    ok = EVP_MAC_final(mac, tag, &len, CRYPT_TAG);
+}
+
+static void mac_end(EVP_MAC_CTX *mac, uint8_t *tag)
+{
+    size_t len = 0;
+    int ok = EVP_MAC_final(mac, tag, &len, CRYPT_TAG);
     assert(ok == 1 && len == CRYPT_TAG);
 }
 
@@ -87,29 +97,54 @@ void crypt_poly1305(const uint8_t key[32], const void *data, size_t n,
     EVP_MAC *type = EVP_MAC_fetch(NULL, "POLY1305", NULL);
     EVP_MAC_CTX *mac = EVP_MAC_CTX_new(type);
     assert(mac);
-    poly1305(mac, key, data, n, tag);
+    mac_begin(mac, key);
+    mac_add(mac, data, n);
+    mac_end(mac, tag);
     EVP_MAC_CTX_free(mac);
     EVP_MAC_free(type);
 }
 
-/* Tag of the ciphertext: Poly1305 under r || AES-128_k(IV). */
-static void make_tag(struct crypt *c, const uint8_t *iv, const void *text, size_t n,
-                     uint8_t *tag)
+/* The tag is Poly1305 of the ciphertext under r || AES-128_k(IV). */
+static void tag_begin(struct crypt *c, const uint8_t *iv)
 {
     uint8_t key[32];
     int len = 0;
     memcpy(key, c->mac_r, 16);
     int ok = EVP_EncryptUpdate(c->block, key + 16, &len, iv, 16);
     assert(ok == 1 && len == 16);
-    poly1305(c->mac, key, text, n, tag);
+    mac_begin(c->mac, key);
+}
+
+static void seal_begin(struct crypt *c, const uint8_t *iv)
+{
+    set_iv(c, iv);
+    tag_begin(c, iv);
+}
+
+void crypt_seal_begin(struct crypt *c, uint8_t iv[CRYPT_IV])
+{
+    crypt_random(iv, CRYPT_IV);
+    seal_begin(c, iv);
+}
+
+void crypt_seal_part(struct crypt *c, const void *plain, size_t n, uint8_t *out)
+{
+    apply_ctr(c, plain, n, out);
+    mac_add(c->mac, out, n);
+}
+
+void crypt_seal_end(struct crypt *c, uint8_t tag[CRYPT_TAG])
+{
+    mac_end(c->mac, tag);
 }
 
 void crypt_seal_iv(struct crypt *c, const uint8_t iv[CRYPT_IV], const void *plain,
                    size_t n, uint8_t *out)
 {
-    apply_ctr(c, iv, plain, n, out + CRYPT_IV);
+    seal_begin(c, iv);
+    crypt_seal_part(c, plain, n, out + CRYPT_IV);
     memcpy(out, iv, CRYPT_IV);
-    make_tag(c, out, out + CRYPT_IV, n, out + CRYPT_IV + n);
+    crypt_seal_end(c, out + CRYPT_IV + n);
 }
 
 void crypt_seal(struct crypt *c, const void *plain, size_t n, uint8_t *out)
@@ -125,10 +160,13 @@ struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n, void *o
     if (n < CRYPT_OVERHEAD)
         return err_new(ERR_CORRUPT, "%zu bytes are too few for an encrypted unit", n);
     size_t text = n - CRYPT_OVERHEAD;
-    make_tag(c, sealed, sealed + CRYPT_IV, text, tag);
+    tag_begin(c, sealed);
+    mac_add(c->mac, sealed + CRYPT_IV, text);
+    mac_end(c->mac, tag);
     if (CRYPTO_memcmp(tag, sealed + CRYPT_IV + text, CRYPT_TAG) != 0)
         return err_new(ERR_CORRUPT, "the authentication tag does not match");
-    apply_ctr(c, sealed, sealed + CRYPT_IV, text, out);
+    set_iv(c, sealed);
+    apply_ctr(c, sealed + CRYPT_IV, text, out);
     return NULL;
 }
 

@@ -269,6 +269,7 @@ void repo_io_free(struct repo_io *io)
     crypt_free(io->crypt);
     zst_free(io->zst);
     buf_fini(&io->packed);
+    buf_fini(&io->text);
     buf_fini(&io->stored);
     buf_fini(&io->plain);
     free(io);

@@ -26,6 +26,7 @@ enum {
     REPO_BLOB_MAX = 1 << 30,  /* larger trees are refused on read */
     REPO_DATA_MAX = 64 << 20, /* larger pieces of files too: writers make 8 MiB */
     REPO_FILE_MAX = 1 << 30,  /* larger index, snapshot or pack files too */
+    REPO_HELD_MAX = 1 << 20,  /* longer lists are written part by part */
     /* What expands beyond this must not be more than so many times its stored size: no
      * list of names and hashes is, but a bomb is. */
     REPO_EASY_BYTES = 64 << 20,
@@ -88,10 +89,18 @@ struct repo *repo_io_repo(const struct repo_io *io);
 struct repo_saved {
     bool fresh;      /* false: it was known */
     uint32_t stored; /* bytes it takes in a pack */
+    uint64_t bytes;  /* of its content */
 };
 /* Stores a blob unless it is known. Durable after repo_flush only. */
 struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *data,
                            size_t n, struct digest *id, struct repo_saved *out) MUST_USE;
+/* Gives the bytes of a blob to the sink, in parts; each time the same. */
+typedef struct err *repo_source(void *ctx, zst_sink *sink, void *sink_ctx);
+/* The same for a blob that may be too long to be held: of one above REPO_HELD_MAX only
+ * parts are, and `source` is asked twice. CONFLICT: it gave something else then. */
+struct err *repo_save_source(struct repo_io *io, enum blob_type type, repo_source *source,
+                             void *ctx, struct digest *id,
+                             struct repo_saved *out) MUST_USE;
 /* Completes open packs and indexes everything saved. Needs: no other thread saves. */
 struct err *repo_flush(struct repo_io *io) MUST_USE;
 /* Appends the blob's content to out. NOT_FOUND: not indexed; CORRUPT: every copy is

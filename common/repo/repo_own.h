@@ -53,6 +53,7 @@ struct repo_io {
     struct crypt *crypt;
     struct zst *zst;
     struct buf packed; /* compressed, then sealed */
+    struct buf text;   /* what a source gave */
     /* The blob in `packed` waits for its place in a pack: its bytes are hashed beside the
      * next blob's, two streams taking little longer than one. */
     struct blob_entry held;

@@ -100,6 +100,26 @@ START_TEST(ivs_differ)
 }
 END_TEST
 
+/* Parts of odd lengths, so that blocks of both ciphers are cut. */
+START_TEST(what_is_sealed_in_parts_opens_whole)
+{
+    enum { N = 1000 };
+    struct crypt_key key;
+    uint8_t plain[N], sealed[N + CRYPT_OVERHEAD], back[N];
+    crypt_random(&key, sizeof key);
+    crypt_random(plain, sizeof plain);
+    AUTO(crypt) struct crypt *c = crypt_new(&key);
+    crypt_seal_begin(c, sealed);
+    for (size_t at = 0, step = 1; at < N; at += step, step = step * 3 % 101) {
+        step = step < N - at ? step : N - at;
+        crypt_seal_part(c, plain + at, step, sealed + CRYPT_IV + at);
+    }
+    crypt_seal_end(c, sealed + CRYPT_IV + N);
+    ck_ok(crypt_open(c, sealed, sizeof sealed, back));
+    ck_assert_mem_eq(back, plain, N);
+}
+END_TEST
+
 START_TEST(a_key_file_opens_with_its_password_only)
 {
     const struct crypt_cost cheap = {16, 1, 1};
@@ -157,6 +177,7 @@ int main(void)
     tcase_add_test(tc, tag_is_poly1305_aes_of_the_ciphertext);
     tcase_add_test(tc, any_flipped_bit_is_refused);
     tcase_add_test(tc, ivs_differ);
+    tcase_add_test(tc, what_is_sealed_in_parts_opens_whole);
     tcase_add_test(tc, a_key_file_opens_with_its_password_only);
     tcase_add_test(tc, absurd_scrypt_costs_are_refused);
     tcase_add_test(tc, hmac_is_the_rfcs);

@@ -253,6 +253,77 @@ START_TEST(blobs_survive_reopening_and_are_stored_once)
 }
 END_TEST
 
+/* Text that compresses, `n` lines of it; with `changes` the second giving differs. */
+struct lines {
+    size_t n;
+    bool changes;
+    unsigned asked;
+};
+
+static struct err *give_lines(void *ctx, zst_sink *sink, void *sink_ctx)
+{
+    struct lines *l = ctx;
+    char line[64];
+    l->asked++;
+    for (size_t i = 0; i < l->n; i++) {
+        int len = snprintf(line, sizeof line, "line %zu of a long list%c\n", i,
+                           l->changes && l->asked > 1 && i == l->n / 2 ? '!' : '.');
+        TRY(sink(sink_ctx, line, (size_t)len));
+    }
+    return NULL;
+}
+
+static struct err *collect_lines(void *ctx, const void *data, size_t n)
+{
+    buf_add(ctx, data, n);
+    return NULL;
+}
+
+START_TEST(a_blob_in_parts_is_the_whole_blob)
+{
+    static const size_t lengths[] = {0, 10, 200000};
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        struct lines l = {.n = lengths[i]};
+        struct repo_saved saved;
+        struct digest id, whole_id;
+        AUTO_BUF struct buf whole = {0};
+        AUTO_BUF struct buf got = {0};
+        AUTO(repo) struct repo *r = temp_open(true);
+        AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+        ck_ok(give_lines(&l, collect_lines, &whole));
+        l.asked = 0;
+        hash_bytes(buf_text(&whole), whole.len, &whole_id);
+        ck_ok(repo_save_source(io, BLOB_TREE, give_lines, &l, &id, &saved));
+        ck_assert(digest_equal(&id, &whole_id));
+        ck_assert(saved.fresh);
+        ck_assert_uint_eq(saved.bytes, whole.len);
+        /* Only what is short was held. */
+        ck_assert_uint_eq(l.asked, whole.len > REPO_HELD_MAX ? 2 : 1);
+        ck_assert_uint_le(saved.stored, whole.len / 2 + 100);
+        ck_ok(repo_save_source(io, BLOB_TREE, give_lines, &l, &id, &saved));
+        ck_assert(!saved.fresh);
+        ck_ok(repo_flush(io));
+        AUTO(repo) struct repo *second = temp_open(true);
+        AUTO(repo_io) struct repo_io *second_io = repo_io_new(second);
+        ck_ok(repo_load_blob(second_io, BLOB_TREE, &id, &got));
+        ck_assert_uint_eq(got.len, whole.len);
+        ck_assert_int_eq(memcmp(buf_text(&got), buf_text(&whole), whole.len), 0);
+    }
+}
+END_TEST
+
+START_TEST(a_blob_that_changes_between_its_parts_is_not_stored)
+{
+    struct lines l = {.n = 150000, .changes = true};
+    struct repo_saved saved;
+    struct digest id;
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    ck_err(repo_save_source(io, BLOB_TREE, give_lines, &l, &id, &saved), ERR_CONFLICT);
+    ck_err(repo_flush(io), ERR_CONFLICT);
+}
+END_TEST
+
 /* What lies side by side in a file does not lie so in packs. */
 START_TEST(blobs_go_to_more_than_one_open_pack)
 {
@@ -439,6 +510,8 @@ int main(void)
     tcase_add_test(tc, a_snapshot_round_trips);
     tcase_add_test(tc, only_the_right_password_opens);
     tcase_add_test(tc, blobs_survive_reopening_and_are_stored_once);
+    tcase_add_test(tc, a_blob_in_parts_is_the_whole_blob);
+    tcase_add_test(tc, a_blob_that_changes_between_its_parts_is_not_stored);
     tcase_add_test(tc, blobs_go_to_more_than_one_open_pack);
     tcase_add_test(tc, a_flipped_bit_is_named);
     tcase_add_test(tc, a_second_copy_survives_damage_of_the_first);
