@@ -115,7 +115,7 @@ static void tag_begin(struct crypt *c, const uint8_t *iv)
     mac_begin(c->mac, key);
 }
 
-static void seal_begin(struct crypt *c, const uint8_t *iv)
+static void begin(struct crypt *c, const uint8_t *iv)
 {
     set_iv(c, iv);
     tag_begin(c, iv);
@@ -124,7 +124,7 @@ static void seal_begin(struct crypt *c, const uint8_t *iv)
 void crypt_seal_begin(struct crypt *c, uint8_t iv[CRYPT_IV])
 {
     crypt_random(iv, CRYPT_IV);
-    seal_begin(c, iv);
+    begin(c, iv);
 }
 
 void crypt_seal_part(struct crypt *c, const void *plain, size_t n, uint8_t *out)
@@ -141,7 +141,7 @@ void crypt_seal_end(struct crypt *c, uint8_t tag[CRYPT_TAG])
 void crypt_seal_iv(struct crypt *c, const uint8_t iv[CRYPT_IV], const void *plain,
                    size_t n, uint8_t *out)
 {
-    seal_begin(c, iv);
+    begin(c, iv);
     crypt_seal_part(c, plain, n, out + CRYPT_IV);
     memcpy(out, iv, CRYPT_IV);
     crypt_seal_end(c, out + CRYPT_IV + n);
@@ -154,17 +154,34 @@ void crypt_seal(struct crypt *c, const void *plain, size_t n, uint8_t *out)
     crypt_seal_iv(c, iv, plain, n, out);
 }
 
-struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n, void *out)
+struct err *crypt_open_end(struct crypt *c, const uint8_t want[CRYPT_TAG])
 {
     uint8_t tag[CRYPT_TAG];
+    mac_end(c->mac, tag);
+    if (CRYPTO_memcmp(tag, want, CRYPT_TAG) != 0)
+        return err_new(ERR_CORRUPT, "the authentication tag does not match");
+    return NULL;
+}
+
+void crypt_open_begin(struct crypt *c, const uint8_t iv[CRYPT_IV])
+{
+    begin(c, iv);
+}
+
+void crypt_open_part(struct crypt *c, const uint8_t *sealed, size_t n, void *out)
+{
+    mac_add(c->mac, sealed, n);
+    apply_ctr(c, sealed, n, out);
+}
+
+struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n, void *out)
+{
     if (n < CRYPT_OVERHEAD)
         return err_new(ERR_CORRUPT, "%zu bytes are too few for an encrypted unit", n);
     size_t text = n - CRYPT_OVERHEAD;
     tag_begin(c, sealed);
     mac_add(c->mac, sealed + CRYPT_IV, text);
-    mac_end(c->mac, tag);
-    if (CRYPTO_memcmp(tag, sealed + CRYPT_IV + text, CRYPT_TAG) != 0)
-        return err_new(ERR_CORRUPT, "the authentication tag does not match");
+    TRY(crypt_open_end(c, sealed + CRYPT_IV + text));
     set_iv(c, sealed);
     apply_ctr(c, sealed + CRYPT_IV, text, out);
     return NULL;

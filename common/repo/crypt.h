@@ -51,6 +51,12 @@ void crypt_seal_end(struct crypt *c, uint8_t tag[CRYPT_TAG]);
 struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n,
                        void *out) MUST_USE;
 
+/* The same part by part. What parts give is only known to be sound when end says so
+ * (else CORRUPT). */
+void crypt_open_begin(struct crypt *c, const uint8_t iv[CRYPT_IV]);
+void crypt_open_part(struct crypt *c, const uint8_t *sealed, size_t n, void *out);
+struct err *crypt_open_end(struct crypt *c, const uint8_t tag[CRYPT_TAG]) MUST_USE;
+
 /* Password to key. INVALID: the cost is nonsense or above the limits (a hostile key file
  * must not take all memory). */
 struct err *crypt_kdf(const void *password, size_t password_n,

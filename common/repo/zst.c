@@ -136,6 +136,24 @@ struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *o
     return NULL;
 }
 
+void zst_unpack_begin(struct zst *z)
+{
+    ZSTD_DCtx_reset(z->unpack, ZSTD_reset_session_only);
+}
+
+struct err *zst_unpack_some(struct zst *z, const void *in, size_t *in_n, void *out,
+                            size_t *out_n)
+{
+    ZSTD_inBuffer from = {in, *in_n, 0};
+    ZSTD_outBuffer to = {out, *out_n, 0};
+    size_t left = ZSTD_decompressStream(z->unpack, &to, &from);
+    if (ZSTD_isError(left))
+        return err_new(ERR_CORRUPT, "bad zstd frame: %s", ZSTD_getErrorName(left));
+    *in_n = from.pos;
+    *out_n = to.pos;
+    return NULL;
+}
+
 struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size_t limit,
                           zst_sink *sink, void *ctx)
 {

@@ -48,6 +48,11 @@ bool zst_is_dense(struct zst *z, const void *data, size_t n);
 /* Unpacks a frame into out[n]; CORRUPT unless it holds exactly n bytes. */
 struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *out,
                        size_t n) MUST_USE;
+/* Unpacks a frame that comes in parts: begin, then some of in[in_n] into out[*out_n], so
+ * often as there is more; both counts become what was used. CORRUPT. */
+void zst_unpack_begin(struct zst *z);
+struct err *zst_unpack_some(struct zst *z, const void *in, size_t *in_n, void *out,
+                            size_t *out_n) MUST_USE;
 /* Unpacks a frame of unknown size part by part. LIMIT: above `limit` bytes. */
 struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size_t limit,
                           zst_sink *sink, void *ctx) MUST_USE;

@@ -296,6 +296,23 @@ START_TEST(a_long_list_is_stored_as_a_short_one_is)
     ck_ok(check_snapshot(r, &id, &cmp));
     tree_fini(&t);
     node_fini(&sub);
+    /* The next backup reads it part by part, too. */
+    struct snapshot parent = {0};
+    struct backup_opts with = opts_of();
+    ck_ok(repo_read_snapshot(io, &id, &parent));
+    with.parent = &parent;
+    const struct digest first = res.tree;
+    backup_ok(r, &with, &id, &res);
+    ck_assert(digest_equal(&res.tree, &first));
+    ck_assert_uint_eq(res.summary.files_unmodified, FILES + 4);
+    ck_assert_uint_eq(res.summary.data_blobs, 0);
+    temp_write("src/many/file-3001", "other", 5);
+    backup_ok(r, &with, &id, &res);
+    ck_assert_uint_eq(res.summary.files_changed, 1);
+    ck_assert_uint_eq(res.summary.files_unmodified, FILES + 3);
+    ck_assert_uint_eq(res.summary.data_blobs, 1);
+    ck_ok(check_snapshot(r, &id, &cmp));
+    snapshot_fini(&parent);
 }
 END_TEST
 

@@ -8,6 +8,7 @@
 #include "common/repo/idset.h"
 #include "common/repo/lock.h"
 #include "common/repo/pack.h"
+#include "common/repo/reader.h"
 #include "tests/unit/engine/temp_repo.h"
 
 static void digest_of(int i, struct digest *out)
@@ -312,6 +313,43 @@ START_TEST(a_blob_in_parts_is_the_whole_blob)
 }
 END_TEST
 
+/* In steps that fit nothing; then with a bit of it flipped. */
+START_TEST(a_blob_is_read_in_parts)
+{
+    for (int plain = 0; plain < 2; plain++) {
+        struct lines l = {.n = 120000};
+        struct repo_reader *rd = NULL;
+        struct repo_saved saved;
+        struct digest id, pack;
+        struct blob_entry e;
+        AUTO_BUF struct buf whole = {0};
+        AUTO_BUF struct buf got = {0};
+        AUTO(repo) struct repo *r = temp_open(true);
+        AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+        if (plain) {
+            temp_noise(99, buf_room(&whole, 1 << 20), 1 << 20);
+            whole.len = 1 << 20;
+        } else {
+            ck_ok(give_lines(&l, collect_lines, &whole));
+        }
+        ck_ok(repo_save_blob(io, BLOB_DATA, whole.data, whole.len, &id, &saved));
+        ck_ok(repo_flush(io));
+        ck_ok(repo_reader_open(r, BLOB_DATA, &id, &rd));
+        for (size_t n = 1; n;) {
+            ck_ok(repo_reader_read(rd, buf_room(&got, 100003), 100003, &n));
+            got.len += n;
+        }
+        ck_assert_uint_eq(got.len, whole.len);
+        ck_assert_mem_eq(got.data, whole.data, whole.len);
+        repo_reader_free(rd);
+        ck_assert(repo_locate(r, BLOB_DATA, &id, &e, &pack));
+        ck_assert_int_eq(e.plain == 0, plain);
+        temp_flip(REPO_DATA, &pack);
+        ck_err(repo_reader_open(r, BLOB_DATA, &id, &rd), ERR_CORRUPT);
+    }
+}
+END_TEST
+
 START_TEST(a_blob_that_changes_between_its_parts_is_not_stored)
 {
     struct lines l = {.n = 150000, .changes = true};
@@ -511,6 +549,7 @@ int main(void)
     tcase_add_test(tc, only_the_right_password_opens);
     tcase_add_test(tc, blobs_survive_reopening_and_are_stored_once);
     tcase_add_test(tc, a_blob_in_parts_is_the_whole_blob);
+    tcase_add_test(tc, a_blob_is_read_in_parts);
     tcase_add_test(tc, a_blob_that_changes_between_its_parts_is_not_stored);
     tcase_add_test(tc, blobs_go_to_more_than_one_open_pack);
     tcase_add_test(tc, a_flipped_bit_is_named);
