@@ -152,6 +152,13 @@ struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct dige
  * `reclaim` knows packs of backups that still run. repo_lock does this. */
 void repo_set_session(struct repo *r, const char *session);
 
+/* Asked before anything but a lock is stored where others see it, or removed; an error
+ * forbids it. Any thread may ask. The newest one counts; repo_lock_begin sets it. */
+typedef struct err *repo_gate(void *ctx);
+void repo_set_gate(struct repo *r, repo_gate *gate, void *ctx);
+/* Ends what was set with this ctx. */
+void repo_drop_gate(struct repo *r, const void *ctx);
+
 /* Removes what killed writers left unfinished a day ago or earlier; adds to *out. */
 struct err *repo_clean(struct repo *r, struct store_leftovers *out) MUST_USE;
 

@@ -23,6 +23,8 @@ struct repo {
     char id[65];
     pthread_mutex_t mu; /* guards everything below; never held over I/O */
     char session[40];   /* of the lock held; empty: none yet */
+    repo_gate *gate;    /* NULL: everything may be stored */
+    void *gate_ctx;
     struct index index;
     struct idset claimed[BLOB_TYPES]; /* ids this process saves, not in the index yet */
     /* Packs being filled. Who appends takes one out and puts it back. */
@@ -65,6 +67,8 @@ struct repo_io {
 
 /* Puts a blob that waits into a pack. No other thread uses the io. */
 struct err *repo_settle(struct repo_io *io) MUST_USE;
+/* What the gate says. */
+struct err *repo_ask_gate(struct repo *r) MUST_USE;
 /* Notes a failed write on its way up. Blobs that others took for known may be missing
  * now, so this struct repo must not make a snapshot any more. */
 struct err *repo_note_failure(struct repo *r, struct err *e) MUST_USE;

@@ -36,6 +36,7 @@ static struct err *commit_pack(struct repo_io *io, struct pack *p, struct digest
 {
     char name[STORE_NAME_MAX];
     TRY(pack_finish(p, io->crypt, id));
+    TRY(repo_ask_gate(io->repo));
     repo_name(REPO_DATA, id, name);
     return pack_commit(p, name);
 }
