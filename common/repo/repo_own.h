@@ -11,8 +11,9 @@
 #include "common/repo/zst.h"
 
 /* Blobs go to one of two open packs at random, so that the sizes of neighbours in a pack
- * tell less about a file's chunks. */
-enum { OPEN_PACKS = 2 };
+ * tell less about a file's chunks. While both are being written to, others help out: who
+ * hashes and writes has a pack to itself. */
+enum { CHOSEN_PACKS = 2, OPEN_PACKS = 4 };
 
 struct repo {
     struct store *store;

@@ -63,16 +63,16 @@ static struct err *store_pack(struct repo_io *io, struct pack *pack)
 }
 
 /* Takes an open pack (NULL: one is to be begun) out of one of the slots; *slot says
- * which. The wish is random; when that one is in use, another will do. */
+ * which. The wish is random; when that one is in use, the next will do. */
 static struct pack *take_pack(struct repo *r, enum blob_type type, unsigned wish,
                               unsigned *slot)
 {
     pthread_mutex_lock(&r->mu);
-    for (unsigned i = 0;; i++) {
-        *slot = (wish + i) % OPEN_PACKS;
+    for (unsigned i = 0;; i = (i + 1) % OPEN_PACKS) {
+        *slot = i < CHOSEN_PACKS ? (wish + i) % CHOSEN_PACKS : i;
         if (!r->taken[type][*slot])
             break;
-        if (i % OPEN_PACKS == OPEN_PACKS - 1)
+        if (i == OPEN_PACKS - 1)
             pthread_cond_wait(&r->put_back, &r->mu);
     }
     r->taken[type][*slot] = true;
