@@ -312,6 +312,7 @@ static void backup_start(struct backup *b, struct repo *r, const struct backup_o
     struct digest secret;
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->changed, NULL);
+    pthread_cond_init(&b->left, NULL);
     b->repo = r;
     b->opts = opts;
     b->problems = &out->problems;
@@ -331,6 +332,7 @@ static void backup_end(struct backup *b)
     free(b->units);
     err_free(b->fatal);
     pthread_cond_destroy(&b->changed);
+    pthread_cond_destroy(&b->left);
     pthread_mutex_destroy(&b->mu);
 }
 

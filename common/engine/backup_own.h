@@ -118,6 +118,7 @@ struct backup {
     struct timespec made;      /* when the source was captured; 0: not known */
     pthread_mutex_t mu;        /* guards all below */
     pthread_cond_t changed;    /* work came, a turn ended, a worker left */
+    pthread_cond_t left;       /* the last worker left, for who attends */
     struct backup_unit *units; /* a stack: what was found last is done first */
     size_t units_n;
     size_t units_cap;

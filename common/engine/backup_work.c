@@ -30,6 +30,8 @@ void backup_problem(struct backup *b, const struct backup_dir *d, const char *na
 
 void backup_push(struct backup *b, const struct backup_unit *units, size_t n)
 {
+    if (!n)
+        return;
     pthread_mutex_lock(&b->mu);
     for (size_t i = 0; i < n; i++) {
         mem_reserve((void **)&b->units, &b->units_cap, b->units_n, sizeof *b->units);
@@ -281,7 +283,8 @@ static bool take_work(struct backup *b, struct backup_unit *u, struct backup_fil
         (*file)->users++;
     } else {
         got = false;
-        b->running--;
+        if (--b->running == 0)
+            pthread_cond_signal(&b->left);
         pthread_cond_broadcast(&b->changed);
     }
     b->busy += got;
@@ -340,7 +343,7 @@ static void attend(struct backup *b)
         int rc = 0;
         pthread_mutex_lock(&b->mu);
         while (b->running && rc != ETIMEDOUT)
-            rc = pthread_cond_timedwait(&b->changed, &b->mu, &until);
+            rc = pthread_cond_timedwait(&b->left, &b->mu, &until);
         running = b->running > 0;
         pthread_mutex_unlock(&b->mu);
         if (running)

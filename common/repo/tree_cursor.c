@@ -182,22 +182,23 @@ void tree_cursor_skip(struct tree_cursor *c)
         leave(c, c->next, false);
 }
 
-static int nibble(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* Values of the hexadecimal digits that are written, and one more; 0: it is none. */
+static const uint8_t digits[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
+    ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+    ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
 
 static bool id_of(const char *text, struct digest *out)
 {
-    int bad = text[0] != '"' || text[ID_TEXT - 1] != '"';
-    for (size_t i = 0; i < sizeof out->b; i++) {
-        int byte = nibble(text[1 + 2 * i]) * 16 | nibble(text[2 + 2 * i]);
-        bad |= byte < 0;
-        out->b[i] = (uint8_t)byte;
+    const uint8_t *at = (const uint8_t *)text + 1;
+    bool ok = text[0] == '"' && text[ID_TEXT - 1] == '"';
+    for (size_t i = 0; i < sizeof out->b; i++, at += 2) {
+        unsigned high = digits[at[0]], low = digits[at[1]];
+        ok &= high && low;
+        out->b[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
-    return !bad;
+    return ok;
 }
 
 void tree_rest_id(const struct tree_rest *r, size_t i, struct digest *out)
