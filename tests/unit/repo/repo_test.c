@@ -100,6 +100,9 @@ START_TEST(an_index_round_trips_and_finds_every_copy)
         ck_assert_uint_eq(e.length, 50);
         ck_assert_uint_eq(e.offset, 0);
         ck_assert(index_has(&back, BLOB_DATA, &id));
+        uint64_t bytes = 0;
+        ck_assert(index_bytes(&back, BLOB_DATA, &id, &bytes));
+        ck_assert_uint_eq(bytes, 50 - CRYPT_OVERHEAD); /* stored plain */
         ck_assert(!index_find(&back, BLOB_DATA, &id, 1, &e));
         ck_assert(!index_find(&back, BLOB_TREE, &id, 0, &e));
         ck_assert(!index_has(&back, BLOB_TREE, &id));
