@@ -407,7 +407,7 @@ struct err *backup_walk(struct backup *b, int dir_fd, const struct digest *old_t
     struct stat st;
     if (fstat(dir_fd, &st))
         return err_os(errno, "look at '%s'", b->opts->source);
-    /* One more than processors: some always wait for the disk. */
+    /* Two more than processors: some always wait for the disk. */
     unsigned n = b->opts->workers ? b->opts->workers : workq_workers() + 2;
     b->workers_n = b->running = n < BACKUP_WORKERS_MAX ? n : BACKUP_WORKERS_MAX;
     struct err *e = NULL;
