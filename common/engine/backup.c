@@ -41,8 +41,7 @@ struct err *backup_check(struct backup *b)
     return NULL;
 }
 
-void backup_count(struct backup *b, enum blob_type type, size_t n,
-                  const struct repo_saved *saved)
+void backup_count(struct backup *b, enum blob_type type, const struct repo_saved *saved)
 {
     if (!saved->fresh)
         return;
@@ -51,7 +50,7 @@ void backup_count(struct backup *b, enum blob_type type, size_t n,
         b->summary.tree_blobs++;
     else
         b->summary.data_blobs++;
-    b->summary.data_added += n;
+    b->summary.data_added += saved->bytes;
     b->summary.data_added_packed += saved->stored;
     pthread_mutex_unlock(&b->mu);
 }
@@ -137,11 +136,9 @@ static struct err *add_parents(struct backup *b, int dir_fd, const struct string
         nd->device_id = b->device_base;
         nd->has_subtree = true;
         nd->subtree = b->tree;
-        AUTO_BUF struct buf json = {0};
         struct repo_saved saved;
-        tree_write(&t, &json);
-        TRY(repo_save_blob(b->scan_io, BLOB_TREE, json.data, json.len, &b->tree, &saved));
-        backup_count(b, BLOB_TREE, json.len, &saved);
+        TRY(repo_save_tree(b->scan_io, &t, &b->tree, &saved));
+        backup_count(b, BLOB_TREE, &saved);
     }
     return NULL;
 }
@@ -315,6 +312,7 @@ static void backup_start(struct backup *b, struct repo *r, const struct backup_o
     struct digest secret;
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->changed, NULL);
+    pthread_cond_init(&b->left, NULL);
     b->repo = r;
     b->opts = opts;
     b->problems = &out->problems;
@@ -334,6 +332,7 @@ static void backup_end(struct backup *b)
     free(b->units);
     err_free(b->fatal);
     pthread_cond_destroy(&b->changed);
+    pthread_cond_destroy(&b->left);
     pthread_mutex_destroy(&b->mu);
 }
 

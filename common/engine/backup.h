@@ -1,5 +1,5 @@
-/* Stores a directory (usually a capture) as a snapshot. One walking and reading thread,
- * several that hash, compress, encrypt and store. */
+/* Stores a directory (usually a capture) as a snapshot. Its workers are all alike: each
+ * lists, reads, hashes, compresses, encrypts and stores. */
 #ifndef COMMON_ENGINE_BACKUP_H
 #define COMMON_ENGINE_BACKUP_H
 
@@ -50,7 +50,7 @@ struct backup_opts {
     /* An earlier attempt may have been killed: packs that it left unlisted are taken into
      * the index first. Needs the lock, and is skipped while anybody else has one. */
     bool resume;
-    unsigned workers; /* 0: one more than processors */
+    unsigned workers; /* 0: two more than processors */
     /* Bytes that `journal` got in an earlier attempt, or NULL. If all they refer to is
      * stored, or comes out the same again, they are stored as they are instead of a
      * second snapshot. */

@@ -138,7 +138,7 @@ static struct err *save_pieces(struct backup_worker *w, struct backup_file *f, s
         struct repo_saved saved;
         size_t bytes = n - at < step ? n - at : step;
         TRY(repo_save_blob(w->io, BLOB_DATA, w->data + at, bytes, &id, &saved));
-        backup_count(b, BLOB_DATA, bytes, &saved);
+        backup_count(b, BLOB_DATA, &saved);
         pthread_mutex_lock(&b->mu);
         f->content[slot] = id;
         pthread_mutex_unlock(&b->mu);

@@ -100,8 +100,7 @@ struct backup_worker {
     struct repo_io *io;
     struct scan_names *names;
     uint8_t *data;   /* GEAR_MAX + BACKUP_READ_STEP, touched as far as chunks are long */
-    struct buf json; /* a directory's list */
-    struct buf old;  /* the same in the parent snapshot */
+    struct buf old;  /* a directory's list in the parent snapshot */
     struct buf head; /* of one node */
 };
 
@@ -119,6 +118,7 @@ struct backup {
     struct timespec made;      /* when the source was captured; 0: not known */
     pthread_mutex_t mu;        /* guards all below */
     pthread_cond_t changed;    /* work came, a turn ended, a worker left */
+    pthread_cond_t left;       /* the last worker left, for who attends */
     struct backup_unit *units; /* a stack: what was found last is done first */
     size_t units_n;
     size_t units_cap;
@@ -139,8 +139,7 @@ struct err *backup_check(struct backup *b) MUST_USE;
 /* True once the backup cannot succeed by going on. */
 bool backup_is_over(struct backup *b);
 /* Counts a saved blob. */
-void backup_count(struct backup *b, enum blob_type type, size_t n,
-                  const struct repo_saved *saved);
+void backup_count(struct backup *b, enum blob_type type, const struct repo_saved *saved);
 /* Notes what happened to an entry; takes e over, NULL is nothing. */
 void backup_problem(struct backup *b, const struct backup_dir *d, const char *name,
                     struct err *e);

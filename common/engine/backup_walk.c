@@ -7,12 +7,14 @@
 
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
+#include "common/repo/reader.h"
 #include "common/repo/tree_cursor.h"
 
 enum {
     FRESH_NS = 50000000, /* several of the slowest kernel's ticks */
     UNIT_FILES_MAX = 64,
     UNIT_BYTES_MAX = 4 << 20,
+    OLD_STEP = 64 << 10,
 };
 
 const char *backup_name(const struct backup_dir *d, const struct backup_entry *entry)
@@ -334,25 +336,73 @@ static size_t chunk_bytes(const struct backup *b, const struct backup_dir *d)
     return chunks_bytes(&b->opts->chunks, &sum);
 }
 
+/* A directory's list in the parent snapshot, long ones part by part. */
+struct old_list {
+    struct repo_reader *reader;
+    struct err *e; /* of reading it a second time */
+};
+
+static void more_of_list(void *ctx, size_t n, struct buf *text)
+{
+    struct old_list *old = ctx;
+    size_t got = 0;
+    char *room = buf_room(text, n);
+    if (!old->e)
+        old->e = repo_reader_read(old->reader, room, n, &got);
+    text->len += got;
+}
+
+/* A damaged parent only costs its reuse. */
+static void open_old(struct backup_worker *w, struct backup_dir *d, struct old_list *old,
+                     struct tree_cursor *c)
+{
+    uint64_t bytes = 0;
+    buf_clear(&w->old);
+    if (d->had_old && repo_has_blob(w->b->repo, BLOB_TREE, &d->old, &bytes)) {
+        if (bytes > REPO_HELD_MAX)
+            err_free(repo_reader_open(w->b->repo, BLOB_TREE, &d->old, &old->reader));
+        else
+            err_free(repo_load_blob(w->io, BLOB_TREE, &d->old, &w->old));
+    }
+    if (old->reader)
+        tree_cursor_init_on(c, more_of_list, old);
+    else
+        tree_cursor_init(c, buf_text(&w->old), w->old.len);
+    d->same = old->reader || w->old.len > 0;
+}
+
+/* Only at its end a list in parts is known to be what it was when it was opened; what was
+ * taken from it is in our entries already. */
+static struct err *close_old(struct backup_worker *w, struct old_list *old)
+{
+    size_t got = 1;
+    while (old->reader && got && !old->e) {
+        buf_clear(&w->old);
+        old->e =
+            repo_reader_read(old->reader, buf_room(&w->old, OLD_STEP), OLD_STEP, &got);
+    }
+    repo_reader_free(old->reader);
+    return old->e ? err_wrap(old->e, "the parent snapshot") : NULL;
+}
+
 void backup_scan(struct backup_worker *w, struct backup_dir *d)
 {
     struct backup *b = w->b;
-    struct tree_cursor old;
+    struct tree_cursor c;
+    struct old_list old = {0};
     struct scan_state s = {0};
     struct err *e = list_entries(d);
     if (e) {
         backup_problem(b, d, "", e);
         return;
     }
-    /* A damaged parent only costs its reuse. */
-    buf_clear(&w->old);
-    if (d->had_old)
-        err_free(repo_load_blob(w->io, BLOB_TREE, &d->old, &w->old));
-    tree_cursor_init(&old, buf_text(&w->old), w->old.len);
-    d->same = w->old.len > 0;
+    open_old(w, d, &old, &c);
     d->todo = mem_array(d->entries_n, sizeof *d->todo);
-    look_at_all(w, d, &old, &s);
-    tree_cursor_fini(&old);
+    look_at_all(w, d, &c, &s);
+    tree_cursor_fini(&c);
+    e = close_old(w, &old);
+    if (e)
+        backup_fail(b, e);
     d->chunk_bytes = chunk_bytes(b, d);
     pthread_mutex_lock(&b->mu);
     b->summary.files_unmodified += s.unmodified;

@@ -30,6 +30,8 @@ void backup_problem(struct backup *b, const struct backup_dir *d, const char *na
 
 void backup_push(struct backup *b, const struct backup_unit *units, size_t n)
 {
+    if (!n)
+        return;
     pthread_mutex_lock(&b->mu);
     for (size_t i = 0; i < n; i++) {
         mem_reserve((void **)&b->units, &b->units_cap, b->units_n, sizeof *b->units);
@@ -116,10 +118,32 @@ static void count_dir(struct backup *b, const struct backup_dir *d,
     pthread_mutex_unlock(&b->mu);
 }
 
+struct list_source {
+    struct backup_worker *w;
+    const struct backup_dir *d;
+};
+
+static struct err *give_list(void *ctx, zst_sink *sink, void *sink_ctx)
+{
+    const struct list_source *from = ctx;
+    const struct backup_dir *d = from->d;
+    AUTO_TREE_WRITER struct tree_writer tree;
+    tree_writer_init(&tree, sink, sink_ctx);
+    for (size_t i = 0; i < d->entries_n; i++) {
+        struct node nd = {0};
+        if (!d->entries[i].mode)
+            continue;
+        backup_view(from->w, d, &d->entries[i], &nd);
+        TRY(tree_writer_add(&tree, &nd));
+    }
+    return tree_writer_end(&tree);
+}
+
 /* Stores a complete list. After a failure nothing is stored: the snapshot cannot come. */
 static void save_dir(struct backup_worker *w, struct backup_dir *d, struct digest *id)
 {
     struct backup *b = w->b;
+    struct list_source from = {w, d};
     struct repo_saved saved;
     if (backup_is_over(b) || problems_total(b->problems))
         return;
@@ -128,23 +152,12 @@ static void save_dir(struct backup_worker *w, struct backup_dir *d, struct diges
         count_dir(b, d, id);
         return;
     }
-    buf_clear(&w->json);
-    tree_write_begin(&w->json);
-    for (size_t i = 0; i < d->entries_n; i++) {
-        struct node nd = {0};
-        if (!d->entries[i].mode)
-            continue;
-        backup_view(w, d, &d->entries[i], &nd);
-        tree_write_next(&w->json, &nd);
-    }
-    tree_write_end(&w->json);
-    struct err *e =
-        repo_save_blob(w->io, BLOB_TREE, w->json.data, w->json.len, id, &saved);
+    struct err *e = repo_save_source(w->io, BLOB_TREE, give_list, &from, id, &saved);
     if (e) {
         backup_fail(b, e);
         return;
     }
-    backup_count(b, BLOB_TREE, w->json.len, &saved);
+    backup_count(b, BLOB_TREE, &saved);
     count_dir(b, d, id);
 }
 
@@ -270,7 +283,8 @@ static bool take_work(struct backup *b, struct backup_unit *u, struct backup_fil
         (*file)->users++;
     } else {
         got = false;
-        b->running--;
+        if (--b->running == 0)
+            pthread_cond_signal(&b->left);
         pthread_cond_broadcast(&b->changed);
     }
     b->busy += got;
@@ -329,7 +343,7 @@ static void attend(struct backup *b)
         int rc = 0;
         pthread_mutex_lock(&b->mu);
         while (b->running && rc != ETIMEDOUT)
-            rc = pthread_cond_timedwait(&b->changed, &b->mu, &until);
+            rc = pthread_cond_timedwait(&b->left, &b->mu, &until);
         running = b->running > 0;
         pthread_mutex_unlock(&b->mu);
         if (running)
@@ -357,7 +371,6 @@ static void worker_fini(struct backup_worker *w)
         munmap(w->data, WORKER_BUFFER);
     repo_io_free(w->io);
     scan_names_free(w->names);
-    buf_fini(&w->json);
     buf_fini(&w->old);
     buf_fini(&w->head);
 }
@@ -394,8 +407,8 @@ struct err *backup_walk(struct backup *b, int dir_fd, const struct digest *old_t
     struct stat st;
     if (fstat(dir_fd, &st))
         return err_os(errno, "look at '%s'", b->opts->source);
-    /* One more than processors: some always wait for the disk. */
-    unsigned n = b->opts->workers ? b->opts->workers : workq_workers() + 1;
+    /* Two more than processors: some always wait for the disk. */
+    unsigned n = b->opts->workers ? b->opts->workers : workq_workers() + 2;
     b->workers_n = b->running = n < BACKUP_WORKERS_MAX ? n : BACKUP_WORKERS_MAX;
     struct err *e = NULL;
     for (unsigned i = 0; i < b->workers_n && !e; i++)

@@ -4,12 +4,14 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
 #include "common/base/mem.h"
+#include "common/repo/scrypt.h"
 
 /* Largest single update: EVP takes an int. */
 enum { STEP = 1 << 30 };
@@ -54,14 +56,17 @@ void crypt_free(struct crypt *c)
 }
 
 /* CTR encrypts and decrypts alike. The whole IV is the initial counter block. */
-static void apply_ctr(struct crypt *c, const uint8_t *iv, const uint8_t *in, size_t n,
-                      uint8_t *out)
+static void set_iv(struct crypt *c, const uint8_t *iv)
 {
     int ok = EVP_EncryptInit_ex(c->ctr, NULL, NULL, NULL, iv);
     assert(ok == 1);
+}
+
+static void apply_ctr(struct crypt *c, const uint8_t *in, size_t n, uint8_t *out)
+{
     while (n) {
         int step = n > STEP ? STEP : (int)n, done = 0;
-        ok = EVP_EncryptUpdate(c->ctr, out, &done, in, step);
+        int ok = EVP_EncryptUpdate(c->ctr, out, &done, in, step);
         assert(ok == 1 && done == step);
         in += step;
         out += step;
@@ -69,15 +74,22 @@ static void apply_ctr(struct crypt *c, const uint8_t *iv, const uint8_t *in, siz
     }
 }
 
-static void poly1305(EVP_MAC_CTX *mac, const uint8_t key[32], const void *data, size_t n,
-                     uint8_t *tag)
+static void mac_begin(EVP_MAC_CTX *mac, const uint8_t key[32])
 {
-    size_t len = 0;
     int ok = EVP_MAC_init(mac, key, 32, NULL);
     assert(ok == 1);
-    ok = EVP_MAC_update(mac, data, n);
+}
+
+static void mac_add(EVP_MAC_CTX *mac, const void *data, size_t n)
+{
+    int ok = EVP_MAC_update(mac, data, n);
     assert(ok == 1);
-    ok = EVP_MAC_final(mac, tag, &len, CRYPT_TAG);
+}
+
+static void mac_end(EVP_MAC_CTX *mac, uint8_t *tag)
+{
+    size_t len = 0;
+    int ok = EVP_MAC_final(mac, tag, &len, CRYPT_TAG);
     assert(ok == 1 && len == CRYPT_TAG);
 }
 
@@ -87,29 +99,54 @@ void crypt_poly1305(const uint8_t key[32], const void *data, size_t n,
     EVP_MAC *type = EVP_MAC_fetch(NULL, "POLY1305", NULL);
     EVP_MAC_CTX *mac = EVP_MAC_CTX_new(type);
     assert(mac);
-    poly1305(mac, key, data, n, tag);
+    mac_begin(mac, key);
+    mac_add(mac, data, n);
+    mac_end(mac, tag);
     EVP_MAC_CTX_free(mac);
     EVP_MAC_free(type);
 }
 
-/* Tag of the ciphertext: Poly1305 under r || AES-128_k(IV). */
-static void make_tag(struct crypt *c, const uint8_t *iv, const void *text, size_t n,
-                     uint8_t *tag)
+/* The tag is Poly1305 of the ciphertext under r || AES-128_k(IV). */
+static void tag_begin(struct crypt *c, const uint8_t *iv)
 {
     uint8_t key[32];
     int len = 0;
     memcpy(key, c->mac_r, 16);
     int ok = EVP_EncryptUpdate(c->block, key + 16, &len, iv, 16);
     assert(ok == 1 && len == 16);
-    poly1305(c->mac, key, text, n, tag);
+    mac_begin(c->mac, key);
+}
+
+static void begin(struct crypt *c, const uint8_t *iv)
+{
+    set_iv(c, iv);
+    tag_begin(c, iv);
+}
+
+void crypt_seal_begin(struct crypt *c, uint8_t iv[CRYPT_IV])
+{
+    crypt_random(iv, CRYPT_IV);
+    begin(c, iv);
+}
+
+void crypt_seal_part(struct crypt *c, const void *plain, size_t n, uint8_t *out)
+{
+    apply_ctr(c, plain, n, out);
+    mac_add(c->mac, out, n);
+}
+
+void crypt_seal_end(struct crypt *c, uint8_t tag[CRYPT_TAG])
+{
+    mac_end(c->mac, tag);
 }
 
 void crypt_seal_iv(struct crypt *c, const uint8_t iv[CRYPT_IV], const void *plain,
                    size_t n, uint8_t *out)
 {
-    apply_ctr(c, iv, plain, n, out + CRYPT_IV);
+    begin(c, iv);
+    crypt_seal_part(c, plain, n, out + CRYPT_IV);
     memcpy(out, iv, CRYPT_IV);
-    make_tag(c, out, out + CRYPT_IV, n, out + CRYPT_IV + n);
+    crypt_seal_end(c, out + CRYPT_IV + n);
 }
 
 void crypt_seal(struct crypt *c, const void *plain, size_t n, uint8_t *out)
@@ -119,16 +156,69 @@ void crypt_seal(struct crypt *c, const void *plain, size_t n, uint8_t *out)
     crypt_seal_iv(c, iv, plain, n, out);
 }
 
-struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n, void *out)
+struct err *crypt_open_end(struct crypt *c, const uint8_t want[CRYPT_TAG])
 {
     uint8_t tag[CRYPT_TAG];
+    mac_end(c->mac, tag);
+    if (CRYPTO_memcmp(tag, want, CRYPT_TAG) != 0)
+        return err_new(ERR_CORRUPT, "the authentication tag does not match");
+    return NULL;
+}
+
+void crypt_open_begin(struct crypt *c, const uint8_t iv[CRYPT_IV])
+{
+    begin(c, iv);
+}
+
+void crypt_open_part(struct crypt *c, const uint8_t *sealed, size_t n, void *out)
+{
+    mac_add(c->mac, sealed, n);
+    apply_ctr(c, sealed, n, out);
+}
+
+struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n, void *out)
+{
     if (n < CRYPT_OVERHEAD)
         return err_new(ERR_CORRUPT, "%zu bytes are too few for an encrypted unit", n);
     size_t text = n - CRYPT_OVERHEAD;
-    make_tag(c, sealed, sealed + CRYPT_IV, text, tag);
-    if (CRYPTO_memcmp(tag, sealed + CRYPT_IV + text, CRYPT_TAG) != 0)
-        return err_new(ERR_CORRUPT, "the authentication tag does not match");
-    apply_ctr(c, sealed, sealed + CRYPT_IV, text, out);
+    tag_begin(c, sealed);
+    mac_add(c->mac, sealed + CRYPT_IV, text);
+    TRY(crypt_open_end(c, sealed + CRYPT_IV + text));
+    set_iv(c, sealed);
+    apply_ctr(c, sealed + CRYPT_IV, text, out);
+    return NULL;
+}
+
+static void pbkdf2(const void *password, size_t n, const uint8_t *salt, size_t salt_n,
+                   uint8_t *out, size_t out_n)
+{
+    assert(n <= INT_MAX && salt_n <= INT_MAX);
+    int ok = PKCS5_PBKDF2_HMAC(password, (int)n, salt, (int)salt_n, 1, EVP_sha256(),
+                               (int)out_n, out);
+    assert(ok == 1);
+}
+
+/* scrypt. The table is the kernel's memory, so that an absurd one can be refused, and in
+ * large pages, since it is read at random. */
+static struct err *derive(const void *password, size_t n, const uint8_t salt[CRYPT_SALT],
+                          const struct crypt_cost *cost, uint8_t *key, size_t key_n)
+{
+    size_t block = scrypt_block_bytes(cost->r), blocks = block * cost->p;
+    size_t room_n = block * ((size_t)cost->n + 2);
+    void *room =
+        mmap(NULL, room_n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        return err_new(ERR_LIMIT, "scrypt with N=%u r=%u p=%u needs too much memory",
+                       cost->n, cost->r, cost->p);
+    madvise(room, room_n, MADV_HUGEPAGE);
+    uint8_t *mixed = mem_alloc(blocks);
+    pbkdf2(password, n, salt, CRYPT_SALT, mixed, blocks);
+    for (uint32_t i = 0; i < cost->p; i++)
+        scrypt_mix(mixed + i * block, cost->n, cost->r, room);
+    pbkdf2(password, n, mixed, blocks, key, key_n);
+    OPENSSL_cleanse(mixed, blocks);
+    free(mixed);
+    munmap(room, room_n);
     return NULL;
 }
 
@@ -143,12 +233,7 @@ struct err *crypt_kdf(const void *password, size_t password_n,
         memory > kdf_memory_limit)
         return err_new(ERR_INVALID, "scrypt cost N=%u r=%u p=%u is outside the limits",
                        cost->n, cost->r, cost->p);
-    /* EVP_PBE_scrypt counts some bookkeeping on top of the table. */
-    uint64_t limit = 2 * kdf_memory_limit;
-    if (EVP_PBE_scrypt(password, password_n, salt, CRYPT_SALT, cost->n, cost->r, cost->p,
-                       limit, key, sizeof key) != 1)
-        return err_new(ERR_LIMIT, "scrypt with N=%u r=%u p=%u needs too much memory",
-                       cost->n, cost->r, cost->p);
+    TRY(derive(password, password_n, salt, cost, key, sizeof key));
     memcpy(out->encrypt, key, 32);
     memcpy(out->mac_k, key + 32, 16);
     memcpy(out->mac_r, key + 48, 16);

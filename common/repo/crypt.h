@@ -41,10 +41,21 @@ void crypt_seal(struct crypt *c, const void *plain, size_t n, uint8_t *out);
 /* The same with a given IV; only for tests, because an IV must never repeat. */
 void crypt_seal_iv(struct crypt *c, const uint8_t iv[CRYPT_IV], const void *plain,
                    size_t n, uint8_t *out);
+/* The same part by part: begin writes the IV, each part seals n bytes into out[n] (which
+ * may be `plain`), end writes the tag. Nothing else uses `c` meanwhile. */
+void crypt_seal_begin(struct crypt *c, uint8_t iv[CRYPT_IV]);
+void crypt_seal_part(struct crypt *c, const void *plain, size_t n, uint8_t *out);
+void crypt_seal_end(struct crypt *c, uint8_t tag[CRYPT_TAG]);
 /* Opens n sealed bytes into out[n - CRYPT_OVERHEAD]. CORRUPT: the tag does not match or
  * n is too small; nothing is written then. */
 struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n,
                        void *out) MUST_USE;
+
+/* The same part by part. What parts give is only known to be sound when end says so
+ * (else CORRUPT). */
+void crypt_open_begin(struct crypt *c, const uint8_t iv[CRYPT_IV]);
+void crypt_open_part(struct crypt *c, const uint8_t *sealed, size_t n, void *out);
+struct err *crypt_open_end(struct crypt *c, const uint8_t tag[CRYPT_TAG]) MUST_USE;
 
 /* Password to key. INVALID: the cost is nonsense or above the limits (a hostile key file
  * must not take all memory). */

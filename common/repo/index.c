@@ -370,11 +370,27 @@ bool index_find(const struct index *ix, enum blob_type type, const struct digest
     return true;
 }
 
+bool index_bytes(const struct index *ix, enum blob_type type, const struct digest *id,
+                 uint64_t *bytes)
+{
+    const struct index_record *r = NULL;
+    struct blob_entry e;
+    size_t at, skip = 0;
+    if (find_in_base(&ix->base, type, id, &skip, &at))
+        r = &ix->base.records[at];
+    else if (find_in_memory(ix, type, id, &skip, &at))
+        r = &ix->records[at];
+    if (!r)
+        return false;
+    fill_entry(&e, r, 0);
+    *bytes = blob_entry_bytes(&e);
+    return true;
+}
+
 bool index_has(const struct index *ix, enum blob_type type, const struct digest *id)
 {
-    size_t at, skip = 0;
-    return find_in_base(&ix->base, type, id, &skip, &at) ||
-           find_in_memory(ix, type, id, &skip, &at);
+    uint64_t unused;
+    return index_bytes(ix, type, id, &unused);
 }
 
 size_t index_number(const struct index *ix, enum blob_type type, const struct digest *id)

@@ -109,7 +109,11 @@ bool index_next(struct index_cursor *c);
 /* Copy number `skip` (0: the first) of a blob goes to *out; false: there is none. */
 bool index_find(const struct index *ix, enum blob_type type, const struct digest *id,
                 size_t skip, struct blob_entry *out);
-/* True if there is a copy; quicker than finding where. */
+/* True if there is a copy, and of how many bytes its content is: quicker than finding
+ * where, which walks through half a pack. */
+bool index_bytes(const struct index *ix, enum blob_type type, const struct digest *id,
+                 uint64_t *bytes);
+/* True if there is a copy. */
 bool index_has(const struct index *ix, enum blob_type type, const struct digest *id);
 /* A number of the blob's own, below index_numbers(), for sets as bitmaps; holds as long
  * as those of packs. SIZE_MAX: it is not there. */

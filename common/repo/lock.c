@@ -24,8 +24,10 @@ struct repo_lock {
     pthread_mutex_t mu; /* guards stop */
     pthread_cond_t wake;
     bool stop;
-    pthread_mutex_t refreshing; /* guards id and the file it names */
+    pthread_mutex_t refreshing; /* guards id and the file it names, and io */
     struct digest id;
+    int64_t written_ms;      /* monotonic time of the first lock file */
+    atomic_bool settled;     /* the verdict is known, and good */
     atomic_bool lost;        /* somebody removed our file */
     _Atomic int64_t fresh_s; /* boottime of the newest lock file */
 };
@@ -190,11 +192,22 @@ static struct err *start_keeping(struct repo_lock *l)
     return NULL;
 }
 
-struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock **out)
+static int64_t monotonic_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static struct err *gate(void *ctx)
+{
+    return repo_lock_settle(ctx);
+}
+
+struct err *repo_lock_begin(struct repo *r, enum lock_mode mode, struct repo_lock **out)
 {
     ignore_hangup();
     struct repo_lock *l = lock_new(r, mode);
-    const struct timespec wait = {0, WAIT_MS * 1000000L};
     struct err *e = check_others(l, false);
     if (!e)
         e = write_lock(l, &l->id);
@@ -202,17 +215,53 @@ struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock *
         lock_drop(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
     }
-    /* Two processes that lock at the same instant see each other after the pause. */
-    nanosleep(&wait, NULL);
+    l->written_ms = monotonic_ms();
     atomic_store(&l->fresh_s, boottime_s());
-    e = check_others(l, true);
-    if (!e)
-        e = start_keeping(l);
+    e = start_keeping(l);
     if (e) {
         repo_lock_free(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
     }
     repo_set_session(r, l->claim.session);
+    repo_set_gate(r, gate, l);
+    *out = l;
+    return NULL;
+}
+
+/* Two processes that lock at the same instant see each other after the pause. */
+static struct err *settle(struct repo_lock *l)
+{
+    if (atomic_load(&l->settled))
+        return NULL;
+    if (atomic_load(&l->lost))
+        return err_new(ERR_CONFLICT, "the lock was not obtained");
+    int64_t left;
+    while ((left = l->written_ms + WAIT_MS - monotonic_ms()) > 0)
+        nanosleep(&(const struct timespec){0, left * 1000000}, NULL);
+    struct err *e = check_others(l, true);
+    atomic_store(e ? &l->lost : &l->settled, true);
+    return e;
+}
+
+struct err *repo_lock_settle(struct repo_lock *l)
+{
+    if (atomic_load(&l->settled))
+        return NULL;
+    pthread_mutex_lock(&l->refreshing);
+    struct err *e = settle(l);
+    pthread_mutex_unlock(&l->refreshing);
+    return e ? err_wrap(e, "lock '%s'", repo_url(l->repo)) : NULL;
+}
+
+struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock **out)
+{
+    struct repo_lock *l = NULL;
+    TRY(repo_lock_begin(r, mode, &l));
+    struct err *e = repo_lock_settle(l);
+    if (e) {
+        repo_lock_free(l);
+        return e;
+    }
     *out = l;
     return NULL;
 }
@@ -275,5 +324,6 @@ void repo_lock_free(struct repo_lock *l)
         pthread_join(l->thread, NULL);
     }
     err_free(repo_remove_file(l->repo, REPO_LOCK, &l->id));
+    repo_drop_gate(l->repo, l);
     lock_drop(l);
 }

@@ -26,7 +26,15 @@ enum lock_mode {
  * is ignored unless the process handles it: restic probes holders of locks with it. */
 struct err *repo_lock_as(struct repo *r, enum lock_mode mode,
                          struct repo_lock **out) MUST_USE;
-/* The same, shared or exclusive. */
+/* The same without the 200 ms, for who begins by reading: whatever anybody stores through
+ * `r` waits until they are over, and for the verdict. CONFLICT: as above, if the other
+ * one was there before. */
+struct err *repo_lock_begin(struct repo *r, enum lock_mode mode,
+                            struct repo_lock **out) MUST_USE;
+/* Waits for the verdict on a lock that was begun. CONFLICT: another process began one at
+ * the same time; from now on nothing can be stored. Any thread. */
+struct err *repo_lock_settle(struct repo_lock *l) MUST_USE;
+/* The same as repo_lock_as, shared or exclusive. */
 struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out) MUST_USE;
 /* An error once the lock could not be kept, or somebody removed it: stop writing. Any
  * thread. */

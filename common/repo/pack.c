@@ -26,20 +26,26 @@ void pack_free(struct pack *p)
     free(p);
 }
 
-static struct err *append(struct pack *p, const void *data, size_t n)
+struct err *pack_add_part(struct pack *p, const void *sealed, size_t n)
 {
+    assert(p->bytes + n <= UINT32_MAX);
     p->bytes += n;
-    return store_append(p->upload, data, n);
+    return store_append(p->upload, sealed, n);
+}
+
+void pack_end_parts(struct pack *p, const struct blob_entry *blob)
+{
+    assert(p->n == 0 || p->blobs[0].type == blob->type);
+    mem_reserve((void **)&p->blobs, &p->cap, p->n, sizeof *p->blobs);
+    p->blobs[p->n] = *blob;
+    p->blobs[p->n++].offset = (uint32_t)(p->bytes - blob->length);
 }
 
 struct err *pack_add(struct pack *p, const struct blob_entry *blob, const void *sealed)
 {
-    assert(p->bytes + blob->length <= UINT32_MAX);
-    assert(p->n == 0 || p->blobs[0].type == blob->type);
-    mem_reserve((void **)&p->blobs, &p->cap, p->n, sizeof *p->blobs);
-    p->blobs[p->n] = *blob;
-    p->blobs[p->n++].offset = (uint32_t)p->bytes;
-    return append(p, sealed, blob->length);
+    TRY(pack_add_part(p, sealed, blob->length));
+    pack_end_parts(p, blob);
+    return NULL;
 }
 
 bool pack_is_full(const struct pack *p)
@@ -76,7 +82,7 @@ struct err *pack_finish(struct pack *p, struct crypt *c, struct digest *id)
     crypt_seal(c, buf_text(&header), header.len, buf_room(&tail, sealed));
     tail.len += sealed;
     add_u32(&tail, (uint32_t)sealed);
-    struct err *e = append(p, tail.data, tail.len);
+    struct err *e = pack_add_part(p, tail.data, tail.len);
     hash_add(p->hash, tail.data, tail.len);
     hash_end(STEAL(p->hash), id);
     return e;

@@ -42,6 +42,9 @@ DEFINE_AUTO(pack, struct pack *, pack_free);
  * p->hash. */
 struct err *pack_add(struct pack *p, const struct blob_entry *blob,
                      const void *sealed) MUST_USE;
+/* The same for a blob that comes in parts; the last call sets its offset. */
+struct err *pack_add_part(struct pack *p, const void *sealed, size_t n) MUST_USE;
+void pack_end_parts(struct pack *p, const struct blob_entry *blob);
 bool pack_is_full(const struct pack *p);
 /* Appends header and trailer and tells the pack's id. */
 struct err *pack_finish(struct pack *p, struct crypt *c, struct digest *id) MUST_USE;

@@ -269,6 +269,7 @@ void repo_io_free(struct repo_io *io)
     crypt_free(io->crypt);
     zst_free(io->zst);
     buf_fini(&io->packed);
+    buf_fini(&io->text);
     buf_fini(&io->stored);
     buf_fini(&io->plain);
     free(io);
@@ -317,6 +318,31 @@ void repo_set_session(struct repo *r, const char *session)
     pthread_mutex_unlock(&r->mu);
 }
 
+void repo_set_gate(struct repo *r, repo_gate *gate, void *ctx)
+{
+    pthread_mutex_lock(&r->mu);
+    r->gate = gate;
+    r->gate_ctx = ctx;
+    pthread_mutex_unlock(&r->mu);
+}
+
+void repo_drop_gate(struct repo *r, const void *ctx)
+{
+    pthread_mutex_lock(&r->mu);
+    if (r->gate_ctx == ctx)
+        r->gate = NULL;
+    pthread_mutex_unlock(&r->mu);
+}
+
+struct err *repo_ask_gate(struct repo *r)
+{
+    pthread_mutex_lock(&r->mu);
+    repo_gate *gate = r->gate;
+    void *ctx = r->gate_ctx;
+    pthread_mutex_unlock(&r->mu);
+    return gate ? gate(ctx) : NULL;
+}
+
 struct err *repo_clean(struct repo *r, struct store_leftovers *out)
 {
     return store_clean(r->store, STORE_LEFTOVER_AGE_S, out);
@@ -325,6 +351,8 @@ struct err *repo_clean(struct repo *r, struct store_leftovers *out)
 struct err *repo_remove_file(struct repo *r, enum repo_kind kind, const struct digest *id)
 {
     char name[STORE_NAME_MAX];
+    if (kind != REPO_LOCK)
+        TRY(repo_ask_gate(r));
     repo_name(kind, id, name);
     return store_remove(r->store, name);
 }
@@ -334,6 +362,8 @@ struct err *repo_put_file(struct repo *r, enum repo_kind kind, const struct dige
 {
     char name[STORE_NAME_MAX];
     uint64_t bytes = 0;
+    if (kind != REPO_LOCK)
+        TRY(repo_ask_gate(r));
     repo_name(kind, id, name);
     AUTO(err) struct err *e = store_put(r->store, name, sealed, n);
     if (!e || e->kind != ERR_CONFLICT)

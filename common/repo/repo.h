@@ -26,6 +26,7 @@ enum {
     REPO_BLOB_MAX = 1 << 30,  /* larger trees are refused on read */
     REPO_DATA_MAX = 64 << 20, /* larger pieces of files too: writers make 8 MiB */
     REPO_FILE_MAX = 1 << 30,  /* larger index, snapshot or pack files too */
+    REPO_HELD_MAX = 1 << 20,  /* longer lists are written part by part */
     /* What expands beyond this must not be more than so many times its stored size: no
      * list of names and hashes is, but a bomb is. */
     REPO_EASY_BYTES = 64 << 20,
@@ -88,10 +89,18 @@ struct repo *repo_io_repo(const struct repo_io *io);
 struct repo_saved {
     bool fresh;      /* false: it was known */
     uint32_t stored; /* bytes it takes in a pack */
+    uint64_t bytes;  /* of its content */
 };
 /* Stores a blob unless it is known. Durable after repo_flush only. */
 struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *data,
                            size_t n, struct digest *id, struct repo_saved *out) MUST_USE;
+/* Gives the bytes of a blob to the sink, in parts; each time the same. */
+typedef struct err *repo_source(void *ctx, zst_sink *sink, void *sink_ctx);
+/* The same for a blob that may be too long to be held: of one above REPO_HELD_MAX only
+ * parts are, and `source` is asked twice. CONFLICT: it gave something else then. */
+struct err *repo_save_source(struct repo_io *io, enum blob_type type, repo_source *source,
+                             void *ctx, struct digest *id,
+                             struct repo_saved *out) MUST_USE;
 /* Completes open packs and indexes everything saved. Needs: no other thread saves. */
 struct err *repo_flush(struct repo_io *io) MUST_USE;
 /* Appends the blob's content to out. NOT_FOUND: not indexed; CORRUPT: every copy is
@@ -142,6 +151,13 @@ struct err *repo_get_part(struct repo *r, enum repo_kind kind, const struct dige
 /* Names the run that writes: its index files carry the session of its lock, by which
  * `reclaim` knows packs of backups that still run. repo_lock does this. */
 void repo_set_session(struct repo *r, const char *session);
+
+/* Asked before anything but a lock is stored where others see it, or removed; an error
+ * forbids it. Any thread may ask. The newest one counts; repo_lock_begin sets it. */
+typedef struct err *repo_gate(void *ctx);
+void repo_set_gate(struct repo *r, repo_gate *gate, void *ctx);
+/* Ends what was set with this ctx. */
+void repo_drop_gate(struct repo *r, const void *ctx);
 
 /* Removes what killed writers left unfinished a day ago or earlier; adds to *out. */
 struct err *repo_clean(struct repo *r, struct store_leftovers *out) MUST_USE;

@@ -172,13 +172,10 @@ const struct index *repo_index(const struct repo *r)
 bool repo_has_blob(struct repo *r, enum blob_type type, const struct digest *id,
                    uint64_t *bytes)
 {
-    struct blob_entry e;
+    uint64_t unused;
     pthread_mutex_lock(&r->mu);
-    bool found =
-        bytes ? index_find(&r->index, type, id, 0, &e) : index_has(&r->index, type, id);
+    bool found = index_bytes(&r->index, type, id, bytes ? bytes : &unused);
     pthread_mutex_unlock(&r->mu);
-    if (found && bytes)
-        *bytes = blob_entry_bytes(&e);
     return found;
 }
 

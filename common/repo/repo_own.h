@@ -11,8 +11,9 @@
 #include "common/repo/zst.h"
 
 /* Blobs go to one of two open packs at random, so that the sizes of neighbours in a pack
- * tell less about a file's chunks. */
-enum { OPEN_PACKS = 2 };
+ * tell less about a file's chunks. While both are being written to, others help out: who
+ * hashes and writes has a pack to itself. */
+enum { CHOSEN_PACKS = 2, OPEN_PACKS = 4 };
 
 struct repo {
     struct store *store;
@@ -23,6 +24,8 @@ struct repo {
     char id[65];
     pthread_mutex_t mu; /* guards everything below; never held over I/O */
     char session[40];   /* of the lock held; empty: none yet */
+    repo_gate *gate;    /* NULL: everything may be stored */
+    void *gate_ctx;
     struct index index;
     struct idset claimed[BLOB_TYPES]; /* ids this process saves, not in the index yet */
     /* Packs being filled. Who appends takes one out and puts it back. */
@@ -53,6 +56,7 @@ struct repo_io {
     struct crypt *crypt;
     struct zst *zst;
     struct buf packed; /* compressed, then sealed */
+    struct buf text;   /* what a source gave */
     /* The blob in `packed` waits for its place in a pack: its bytes are hashed beside the
      * next blob's, two streams taking little longer than one. */
     struct blob_entry held;
@@ -64,6 +68,8 @@ struct repo_io {
 
 /* Puts a blob that waits into a pack. No other thread uses the io. */
 struct err *repo_settle(struct repo_io *io) MUST_USE;
+/* What the gate says. */
+struct err *repo_ask_gate(struct repo *r) MUST_USE;
 /* Notes a failed write on its way up. Blobs that others took for known may be missing
  * now, so this struct repo must not make a snapshot any more. */
 struct err *repo_note_failure(struct repo *r, struct err *e) MUST_USE;

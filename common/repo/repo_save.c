@@ -2,6 +2,7 @@
 #include "common/repo/repo.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -35,6 +36,7 @@ static struct err *commit_pack(struct repo_io *io, struct pack *p, struct digest
 {
     char name[STORE_NAME_MAX];
     TRY(pack_finish(p, io->crypt, id));
+    TRY(repo_ask_gate(io->repo));
     repo_name(REPO_DATA, id, name);
     return pack_commit(p, name);
 }
@@ -61,16 +63,16 @@ static struct err *store_pack(struct repo_io *io, struct pack *pack)
 }
 
 /* Takes an open pack (NULL: one is to be begun) out of one of the slots; *slot says
- * which. The wish is random; when that one is in use, another will do. */
+ * which. The wish is random; when that one is in use, the next will do. */
 static struct pack *take_pack(struct repo *r, enum blob_type type, unsigned wish,
                               unsigned *slot)
 {
     pthread_mutex_lock(&r->mu);
-    for (unsigned i = 0;; i++) {
-        *slot = (wish + i) % OPEN_PACKS;
+    for (unsigned i = 0;; i = (i + 1) % OPEN_PACKS) {
+        *slot = i < CHOSEN_PACKS ? (wish + i) % CHOSEN_PACKS : i;
         if (!r->taken[type][*slot])
             break;
-        if (i % OPEN_PACKS == OPEN_PACKS - 1)
+        if (i == OPEN_PACKS - 1)
             pthread_cond_wait(&r->put_back, &r->mu);
     }
     r->taken[type][*slot] = true;
@@ -158,11 +160,20 @@ static void encode(struct repo_io *io, enum blob_type type, const void *data, si
     io->holds = true;
 }
 
+/* True if the blob is new, and from now on the caller's to store. */
+static bool claim(struct repo *r, enum blob_type type, const struct digest *id)
+{
+    pthread_mutex_lock(&r->mu);
+    bool fresh = !index_has(&r->index, type, id) && idset_add(&r->claimed[type], id);
+    pthread_mutex_unlock(&r->mu);
+    return fresh;
+}
+
 struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *data,
                            size_t n, struct digest *id, struct repo_saved *out)
 {
     struct repo *r = io->repo;
-    *out = (struct repo_saved){0};
+    *out = (struct repo_saved){.bytes = n};
     if (n > REPO_BLOB_MAX)
         return err_new(ERR_LIMIT, "a blob of %zu bytes is too large", n);
     TRY(check_usable(r));
@@ -170,14 +181,135 @@ struct err *repo_save_blob(struct repo_io *io, enum blob_type type, const void *
         TRY(settle_beside(io, data, n, id));
     else
         hash_bytes(data, n, id);
-    pthread_mutex_lock(&r->mu);
-    out->fresh = !index_has(&r->index, type, id) && idset_add(&r->claimed[type], id);
-    pthread_mutex_unlock(&r->mu);
+    out->fresh = claim(r, type, id);
     if (!out->fresh)
         return NULL;
     encode(io, type, data, n);
     io->held.id = *id;
     out->stored = io->held.length;
+    return NULL;
+}
+
+/* ---- blobs that are too long to be held ---- */
+
+struct stream {
+    struct repo_io *io;
+    struct hash *hash; /* of the content; first time: NULL until it is too long to hold */
+    uint64_t bytes;    /* of it so far */
+    struct pack *pack; /* second time: where it goes … */
+    uint64_t stored;   /* … and what it takes there so far */
+};
+
+static struct err *measure(void *ctx, const void *data, size_t n)
+{
+    struct stream *s = ctx;
+    s->bytes += n;
+    if (!s->hash && s->bytes <= REPO_HELD_MAX) {
+        buf_add(&s->io->text, data, n);
+        return NULL;
+    }
+    if (!s->hash) {
+        s->hash = hash_new();
+        hash_add(s->hash, buf_text(&s->io->text), s->io->text.len);
+    }
+    hash_add(s->hash, data, n);
+    return NULL;
+}
+
+static struct err *append_part(struct stream *s, const void *sealed, size_t n)
+{
+    s->stored += n;
+    hash_add(s->pack->hash, sealed, n);
+    return pack_add_part(s->pack, sealed, n);
+}
+
+static struct err *seal_part(void *ctx, const void *data, size_t n)
+{
+    struct stream *s = ctx;
+    buf_clear(&s->io->text);
+    uint8_t *room = buf_room(&s->io->text, n);
+    crypt_seal_part(s->io->crypt, data, n, room);
+    return append_part(s, room, n);
+}
+
+static struct err *pack_part(void *ctx, const void *data, size_t n)
+{
+    struct stream *s = ctx;
+    hash_add(s->hash, data, n);
+    if (s->io->repo->version < 2)
+        return seal_part(s, data, n);
+    return zst_pack_part(s->io->zst, data, n, seal_part, s);
+}
+
+/* Appends the whole blob to s->pack. */
+static struct err *append_stream(struct stream *s, enum blob_type type,
+                                 repo_source *source, void *ctx, const struct digest *id)
+{
+    struct repo_io *io = s->io;
+    bool packs = io->repo->version >= 2;
+    uint8_t ends[CRYPT_IV > CRYPT_TAG ? CRYPT_IV : CRYPT_TAG];
+    struct digest again;
+    crypt_seal_begin(io->crypt, ends);
+    TRY(append_part(s, ends, CRYPT_IV));
+    if (packs)
+        zst_pack_begin(io->zst, s->bytes);
+    s->hash = hash_new();
+    struct err *e = source(ctx, pack_part, s);
+    hash_end(STEAL(s->hash), &again);
+    TRY(e);
+    if (packs)
+        TRY(zst_pack_end(io->zst, seal_part, s));
+    if (!digest_equal(&again, id))
+        return err_new(ERR_CONFLICT, "what is stored changed meanwhile");
+    crypt_seal_end(io->crypt, ends);
+    TRY(append_part(s, ends, CRYPT_TAG));
+    const struct blob_entry blob = {.id = *id,
+                                    .length = (uint32_t)s->stored,
+                                    .plain = packs ? (uint32_t)s->bytes : 0,
+                                    .type = (uint8_t)type};
+    pack_end_parts(s->pack, &blob);
+    return NULL;
+}
+
+/* After an error nothing of the pack may be used: the caller notes the failure. */
+static struct err *store_stream(struct stream *s, enum blob_type type,
+                                repo_source *source, void *ctx, const struct digest *id)
+{
+    struct repo *r = s->io->repo;
+    struct pack *full = NULL;
+    unsigned slot;
+    s->pack = take_pack(r, type, id->b[0], &slot);
+    struct err *e = s->pack ? NULL : pack_new(r->store, &s->pack);
+    if (!e)
+        e = append_stream(s, type, source, ctx, id);
+    if (!e && pack_is_full(s->pack))
+        full = STEAL(s->pack);
+    put_pack_back(r, type, slot, STEAL(s->pack));
+    TRY(repo_note_failure(r, e));
+    return full ? store_pack(s->io, full) : NULL;
+}
+
+struct err *repo_save_source(struct repo_io *io, enum blob_type type, repo_source *source,
+                             void *ctx, struct digest *id, struct repo_saved *out)
+{
+    struct stream s = {.io = io};
+    *out = (struct repo_saved){0};
+    buf_clear(&io->text);
+    struct err *e = source(ctx, measure, &s);
+    if (s.hash)
+        hash_end(STEAL(s.hash), id);
+    else if (!e)
+        return repo_save_blob(io, type, buf_text(&io->text), io->text.len, id, out);
+    TRY(e);
+    if (s.bytes > REPO_BLOB_MAX)
+        return err_new(ERR_LIMIT, "a blob of %" PRIu64 " bytes is too large", s.bytes);
+    TRY(check_usable(io->repo));
+    out->bytes = s.bytes;
+    out->fresh = claim(io->repo, type, id);
+    if (!out->fresh)
+        return NULL;
+    TRY(store_stream(&s, type, source, ctx, id));
+    out->stored = (uint32_t)s.stored;
     return NULL;
 }
 

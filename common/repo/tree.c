@@ -1,5 +1,6 @@
 #include "common/repo/tree.h"
 
+#include <assert.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -220,23 +221,6 @@ static void write_xattrs(struct buf *b, const struct node *nd)
         buf_char(b, ']');
 }
 
-static void write_content(struct buf *b, const struct node *nd)
-{
-    char hex[65];
-    if (nd->type != NODE_FILE) {
-        buf_str(b, ",\"content\":null");
-        return;
-    }
-    buf_str(b, ",\"content\":[");
-    for (size_t i = 0; i < nd->content_n; i++) {
-        digest_hex(&nd->content[i], hex);
-        buf_str(b, i ? ",\"" : "\"");
-        buf_add(b, hex, 64);
-        buf_char(b, '"');
-    }
-    buf_char(b, ']');
-}
-
 /* Most names have nothing that either form escapes. */
 static void write_name(struct buf *b, const char *name)
 {
@@ -282,40 +266,85 @@ void tree_write_head(struct buf *b, const struct node *nd)
     key_number(b, "device", nd->device);
 }
 
-static void write_node(struct buf *b, const struct node *nd)
+/* ---- whole lists ---- */
+
+enum { PIECE = 64 << 10 };
+
+static struct err *spill(struct tree_writer *w, size_t from)
 {
-    tree_write_head(b, nd);
-    write_content(b, nd);
+    if (!w->sink || w->text.len < from)
+        return NULL;
+    struct err *e = w->sink(w->ctx, buf_text(&w->text), w->text.len);
+    buf_clear(&w->text);
+    return e;
+}
+
+static struct err *write_ids(struct tree_writer *w, const struct node *nd)
+{
+    char hex[65];
+    buf_str(&w->text, ",\"content\":[");
+    for (size_t i = 0; i < nd->content_n; i++) {
+        digest_hex(&nd->content[i], hex);
+        buf_str(&w->text, i ? ",\"" : "\"");
+        buf_add(&w->text, hex, 64);
+        buf_char(&w->text, '"');
+        TRY(spill(w, PIECE));
+    }
+    buf_char(&w->text, ']');
+    return NULL;
+}
+
+void tree_writer_init(struct tree_writer *w, tree_sink *sink, void *ctx)
+{
+    *w = (struct tree_writer){.sink = sink, .ctx = ctx};
+    buf_str(&w->text, "{\"nodes\":[");
+}
+
+void tree_writer_fini(struct tree_writer *w)
+{
+    buf_fini(&w->text);
+}
+
+struct err *tree_writer_add(struct tree_writer *w, const struct node *nd)
+{
+    if (w->any)
+        buf_char(&w->text, ',');
+    w->any = true;
+    tree_write_head(&w->text, nd);
+    if (nd->type == NODE_FILE)
+        TRY(write_ids(w, nd));
+    else
+        buf_str(&w->text, ",\"content\":null");
     if (nd->has_subtree) {
         char hex[65];
         digest_hex(&nd->subtree, hex);
-        key_text(b, "subtree", hex);
+        key_text(&w->text, "subtree", hex);
     }
-    buf_char(b, '}');
+    buf_char(&w->text, '}');
+    return spill(w, PIECE);
 }
 
-void tree_write_begin(struct buf *out)
+struct err *tree_writer_end(struct tree_writer *w)
 {
-    buf_str(out, "{\"nodes\":[");
+    buf_str(&w->text, "]}\n");
+    return spill(w, 0);
 }
 
-void tree_write_next(struct buf *out, const struct node *nd)
+static struct err *collect(void *ctx, const void *data, size_t n)
 {
-    if (out->data[out->len - 1] == '}')
-        buf_char(out, ',');
-    write_node(out, nd);
-}
-
-void tree_write_end(struct buf *out)
-{
-    buf_str(out, "]}\n");
+    buf_add(ctx, data, n);
+    return NULL;
 }
 
 void tree_write(const struct tree *t, struct buf *out)
 {
-    tree_write_begin(out);
-    for (size_t i = 0; i < t->n; i++)
+    AUTO_TREE_WRITER struct tree_writer w;
+    struct err *e = NULL;
+    tree_writer_init(&w, collect, out);
+    for (size_t i = 0; i < t->n && !e; i++)
         if (t->nodes[i].type != NODE_NONE)
-            tree_write_next(out, &t->nodes[i]);
-    tree_write_end(out);
+            e = tree_writer_add(&w, &t->nodes[i]);
+    if (!e)
+        e = tree_writer_end(&w);
+    assert(!e); /* collecting cannot fail */
 }

@@ -84,15 +84,28 @@ void tree_sort(struct tree *t);
 /* Binary search by raw name; NULL if absent. Needs: sorted. */
 const struct node *tree_find(const struct tree *t, const char *name);
 
-/* The same bytes, node by node in the order of their names. */
-void tree_write_begin(struct buf *out);
-void tree_write_next(struct buf *out, const struct node *nd);
-/* A node's text up to its content, without what closes it. */
-void tree_write_head(struct buf *out, const struct node *nd);
-void tree_write_end(struct buf *out);
 /* Appends the tree's exact bytes, with the newline. NODE_NONE entries are left out.
  * Needs: sorted. */
 void tree_write(const struct tree *t, struct buf *out);
+/* A node's text up to its content. */
+void tree_write_head(struct buf *out, const struct node *nd);
+
+/* Takes a part of a tree's bytes, borrowed for the call. */
+typedef struct err *tree_sink(void *ctx, const void *data, size_t n);
+/* The same bytes in pieces of some 64 KiB, for lists that are too long to be held. Errors
+ * are the sink's. */
+struct tree_writer {
+    tree_sink *sink;
+    void *ctx;
+    struct buf text; /* not given to the sink yet */
+    bool any;        /* there is a node before the next one */
+};
+void tree_writer_init(struct tree_writer *w, tree_sink *sink, void *ctx);
+void tree_writer_fini(struct tree_writer *w);
+#define AUTO_TREE_WRITER CLEANUP(tree_writer_fini)
+/* Nodes come in the order of their names. */
+struct err *tree_writer_add(struct tree_writer *w, const struct node *nd) MUST_USE;
+struct err *tree_writer_end(struct tree_writer *w) MUST_USE;
 /* Reads a tree into an empty `out`. CORRUPT: not a tree, names not strictly ascending,
  * or a name that is empty, ".", "..", or holds '/' or NUL. */
 struct err *tree_read(const void *json, size_t n, struct tree *out) MUST_USE;

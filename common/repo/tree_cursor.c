@@ -4,7 +4,11 @@
 
 #include "common/base/mem.h"
 
-enum { ID_TEXT = 66 }; /* with its quotes */
+enum {
+    ID_TEXT = 66,     /* with its quotes */
+    PART = 256 << 10, /* of a list that comes in parts: asked for at once … */
+    LITTLE = 64 << 10, /* … when there is less than this, most nodes' length many times */
+};
 
 static bool begins(const char *at, const char *end, const char *with)
 {
@@ -12,32 +16,84 @@ static bool begins(const char *at, const char *end, const char *with)
     return (size_t)(end - at) >= n && memcmp(at, with, n) == 0;
 }
 
-/* Moves to a node, or to the end. `at` stands behind a bracket, or behind a node. */
-static void settle(struct tree_cursor *c, const char *at, bool first)
+/* Gets more of a list that comes in parts, and forgets what is behind us. False: there is
+ * no more. */
+static bool refill(struct tree_cursor *c)
 {
+    struct buf *t = &c->text;
+    if (!c->more)
+        return false;
+    size_t left = (size_t)(c->end - c->at);
+    if (left)
+        memmove(t->data, c->at, left);
+    t->len = left;
+    c->more(c->ctx, left > PART ? left : PART, t);
+    if (t->len == left)
+        c->more = NULL;
+    c->at = buf_text(t);
+    c->end = c->at + t->len;
     c->next = NULL;
-    c->at = c->end;
-    if (!first) {
-        if (!begins(at, c->end, ","))
-            return;
+    return t->len > left;
+}
+
+/* Looks for the node that `at` stands in front of, if it was not found yet. */
+static void arrive(struct tree_cursor *c)
+{
+    if (c->arrived)
+        return;
+    while (c->end - c->at < LITTLE && refill(c))
+        ;
+    c->arrived = true;
+    const char *at = c->at;
+    if (!c->first && begins(at, c->end, ","))
         at++;
+    else if (!c->first)
+        at = c->end;
+    c->at = begins(at, c->end, "{\"name\":\"") ? at : c->end;
+    if (c->at == c->end)
+        c->more = NULL;
+}
+
+/* `at` stands behind a bracket, or behind a node. */
+static void leave(struct tree_cursor *c, const char *at, bool first)
+{
+    c->at = at;
+    c->next = NULL;
+    c->first = first;
+    c->arrived = false;
+}
+
+static const char front[] = "{\"nodes\":[";
+
+static void begin(struct tree_cursor *c)
+{
+    while (c->end - c->at < LITTLE && refill(c))
+        ;
+    if (c->at != c->end && begins(c->at, c->end, front)) {
+        leave(c, c->at + sizeof front - 1, true);
+        return;
     }
-    if (begins(at, c->end, "{\"name\":\""))
-        c->at = at;
+    c->at = c->end;
+    c->more = NULL;
 }
 
 void tree_cursor_init(struct tree_cursor *c, const char *json, size_t n)
 {
-    static const char front[] = "{\"nodes\":[";
-    *c = (struct tree_cursor){.end = json + n};
-    c->at = c->end;
-    if (n && begins(json, c->end, front))
-        settle(c, json + sizeof front - 1, true);
+    *c = (struct tree_cursor){.at = json, .end = json + n, .arrived = true};
+    begin(c);
+}
+
+void tree_cursor_init_on(struct tree_cursor *c, tree_more *more, void *ctx)
+{
+    *c = (struct tree_cursor){.more = more, .ctx = ctx, .arrived = true};
+    c->at = c->end = buf_text(&c->text);
+    begin(c);
 }
 
 void tree_cursor_fini(struct tree_cursor *c)
 {
     buf_fini(&c->name);
+    buf_fini(&c->text);
 }
 
 /* Behind the string that begins at `at`, or NULL. */
@@ -98,16 +154,24 @@ static bool read_name(struct tree_cursor *c)
     return ok;
 }
 
+/* Finds the node's end, for which more of the list may be needed. */
+static bool complete(struct tree_cursor *c)
+{
+    do {
+        c->next = behind_map(c->at, c->end);
+    } while (!c->next && refill(c));
+    return c->next != NULL;
+}
+
 const char *tree_cursor_name(struct tree_cursor *c)
 {
+    arrive(c);
     if (c->at == c->end)
         return NULL;
-    if (!c->next) {
-        c->next = behind_map(c->at, c->end);
-        if (!c->next || !read_name(c)) {
-            c->at = c->end;
-            return NULL;
-        }
+    if (!c->next && (!complete(c) || !read_name(c))) {
+        c->at = c->end;
+        c->more = NULL;
+        return NULL;
     }
     return buf_text(&c->name);
 }
@@ -115,25 +179,26 @@ const char *tree_cursor_name(struct tree_cursor *c)
 void tree_cursor_skip(struct tree_cursor *c)
 {
     if (tree_cursor_name(c))
-        settle(c, c->next, false);
+        leave(c, c->next, false);
 }
 
-static int nibble(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* Values of the hexadecimal digits that are written, and one more; 0: it is none. */
+static const uint8_t digits[256] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
+    ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+    ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
 
 static bool id_of(const char *text, struct digest *out)
 {
-    int bad = text[0] != '"' || text[ID_TEXT - 1] != '"';
-    for (size_t i = 0; i < sizeof out->b; i++) {
-        int byte = nibble(text[1 + 2 * i]) * 16 | nibble(text[2 + 2 * i]);
-        bad |= byte < 0;
-        out->b[i] = (uint8_t)byte;
+    const uint8_t *at = (const uint8_t *)text + 1;
+    bool ok = text[0] == '"' && text[ID_TEXT - 1] == '"';
+    for (size_t i = 0; i < sizeof out->b; i++, at += 2) {
+        unsigned high = digits[at[0]], low = digits[at[1]];
+        ok &= high && low;
+        out->b[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
-    return !bad;
+    return ok;
 }
 
 void tree_rest_id(const struct tree_rest *r, size_t i, struct digest *out)
@@ -160,29 +225,41 @@ static const char *read_ids(const char *at, const char *end, struct tree_rest *o
     return NULL;
 }
 
-bool tree_cursor_match(struct tree_cursor *c, const struct buf *head,
-                       struct tree_rest *out)
+/* Content and subtree and what closes the node, or NULL. */
+static const char *read_rest(const char *at, const char *end, struct tree_rest *out)
 {
     static const char list[] = ",\"content\":[", none[] = ",\"content\":null",
                       sub[] = ",\"subtree\":";
     *out = (struct tree_rest){0};
-    if ((size_t)(c->end - c->at) < head->len || memcmp(c->at, head->data, head->len) != 0)
-        return false;
-    const char *at = c->at + head->len;
-    if (begins(at, c->end, list)) {
-        at = read_ids(at + sizeof list - 1, c->end, out);
-    } else if (begins(at, c->end, none)) {
+    if (begins(at, end, list)) {
+        at = read_ids(at + sizeof list - 1, end, out);
+    } else if (begins(at, end, none)) {
         at += sizeof none - 1;
-        if (begins(at, c->end, sub)) {
+        if (begins(at, end, sub)) {
             at += sizeof sub - 1;
-            out->has_subtree = c->end - at > ID_TEXT && id_of(at, &out->subtree);
+            out->has_subtree = end - at > ID_TEXT && id_of(at, &out->subtree);
             at += out->has_subtree ? ID_TEXT : 0;
         }
     } else {
-        return false;
+        return NULL;
     }
-    if (!at || !begins(at, c->end, "}"))
+    return at && begins(at, end, "}") ? at + 1 : NULL;
+}
+
+bool tree_cursor_match(struct tree_cursor *c, const struct buf *head,
+                       struct tree_rest *out)
+{
+    *out = (struct tree_rest){0};
+    arrive(c);
+    while ((size_t)(c->end - c->at) < head->len && refill(c))
+        ;
+    if ((size_t)(c->end - c->at) < head->len || memcmp(c->at, head->data, head->len) != 0)
         return false;
-    settle(c, at + 1, false);
+    const char *behind = read_rest(c->at + head->len, c->end, out);
+    if (!behind && complete(c)) /* it was cut short, perhaps */
+        behind = read_rest(c->at + head->len, c->end, out);
+    if (!behind)
+        return false;
+    leave(c, behind, false);
     return true;
 }

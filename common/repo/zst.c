@@ -73,6 +73,42 @@ size_t zst_pack(struct zst *z, const void *data, size_t n, void *out, size_t cap
     return got;
 }
 
+void zst_pack_begin(struct zst *z, size_t n)
+{
+    ZSTD_CCtx_reset(z->pack, ZSTD_reset_session_and_parameters);
+    ZSTD_CCtx_setParameter(z->pack, ZSTD_c_compressionLevel, level_for(z, n));
+    ZSTD_CCtx_setPledgedSrcSize(z->pack, n);
+}
+
+static struct err *pack_some(struct zst *z, ZSTD_inBuffer *in, ZSTD_EndDirective what,
+                             zst_sink *sink, void *ctx)
+{
+    AUTO(str) char *room = mem_alloc(STEP);
+    size_t left = 1;
+    while (what == ZSTD_e_end ? left > 0 : in->pos < in->size) {
+        ZSTD_outBuffer to = {room, STEP, 0};
+        left = ZSTD_compressStream2(z->pack, &to, in, what);
+        if (ZSTD_isError(left))
+            return err_new(ERR_CONFLICT, "compress: %s", ZSTD_getErrorName(left));
+        if (to.pos)
+            TRY(sink(ctx, room, to.pos));
+    }
+    return NULL;
+}
+
+struct err *zst_pack_part(struct zst *z, const void *data, size_t n, zst_sink *sink,
+                          void *ctx)
+{
+    ZSTD_inBuffer in = {data, n, 0};
+    return pack_some(z, &in, ZSTD_e_continue, sink, ctx);
+}
+
+struct err *zst_pack_end(struct zst *z, zst_sink *sink, void *ctx)
+{
+    ZSTD_inBuffer in = {NULL, 0, 0};
+    return pack_some(z, &in, ZSTD_e_end, sink, ctx);
+}
+
 bool zst_is_dense(struct zst *z, const void *data, size_t n)
 {
     char room[SAMPLE + SAMPLE / 64];
@@ -97,6 +133,24 @@ struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *o
         return err_new(ERR_CORRUPT, "bad zstd frame: %s", ZSTD_getErrorName(got));
     if (got != n)
         return err_new(ERR_CORRUPT, "zstd frame holds %zu bytes, expected %zu", got, n);
+    return NULL;
+}
+
+void zst_unpack_begin(struct zst *z)
+{
+    ZSTD_DCtx_reset(z->unpack, ZSTD_reset_session_only);
+}
+
+struct err *zst_unpack_some(struct zst *z, const void *in, size_t *in_n, void *out,
+                            size_t *out_n)
+{
+    ZSTD_inBuffer from = {in, *in_n, 0};
+    ZSTD_outBuffer to = {out, *out_n, 0};
+    size_t left = ZSTD_decompressStream(z->unpack, &to, &from);
+    if (ZSTD_isError(left))
+        return err_new(ERR_CORRUPT, "bad zstd frame: %s", ZSTD_getErrorName(left));
+    *in_n = from.pos;
+    *out_n = to.pos;
     return NULL;
 }
 

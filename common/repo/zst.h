@@ -34,14 +34,25 @@ DEFINE_AUTO(zst, struct zst *, zst_free);
 size_t zst_bound(size_t n);
 /* Packs n bytes into out[cap] (cap >= zst_bound(n)) and returns the packed length. */
 size_t zst_pack(struct zst *z, const void *data, size_t n, void *out, size_t cap);
+/* Takes a part of what is packed or unpacked; the bytes are borrowed for the call. */
+typedef struct err *zst_sink(void *ctx, const void *data, size_t n);
+/* Packs a frame of n bytes that come in parts; its bytes go to the sink, whose errors are
+ * passed on. CONFLICT, at the end: there were more or fewer. */
+void zst_pack_begin(struct zst *z, size_t n);
+struct err *zst_pack_part(struct zst *z, const void *data, size_t n, zst_sink *sink,
+                          void *ctx) MUST_USE;
+struct err *zst_pack_end(struct zst *z, zst_sink *sink, void *ctx) MUST_USE;
 /* True if compressing would hardly make it smaller, as far as samples tell: compressed
  * and encrypted data is not worth the time. False for anything short. */
 bool zst_is_dense(struct zst *z, const void *data, size_t n);
 /* Unpacks a frame into out[n]; CORRUPT unless it holds exactly n bytes. */
 struct err *zst_unpack(struct zst *z, const void *frame, size_t frame_n, void *out,
                        size_t n) MUST_USE;
-/* Takes a part of what is unpacked; the bytes are borrowed for the call. */
-typedef struct err *zst_sink(void *ctx, const void *data, size_t n);
+/* Unpacks a frame that comes in parts: begin, then some of in[in_n] into out[*out_n], so
+ * often as there is more; both counts become what was used. CORRUPT. */
+void zst_unpack_begin(struct zst *z);
+struct err *zst_unpack_some(struct zst *z, const void *in, size_t *in_n, void *out,
+                            size_t *out_n) MUST_USE;
 /* Unpacks a frame of unknown size part by part. LIMIT: above `limit` bytes. */
 struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size_t limit,
                           zst_sink *sink, void *ctx) MUST_USE;

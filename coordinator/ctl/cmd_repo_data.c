@@ -158,7 +158,9 @@ int cmd_repo_backup(struct ctl *c)
         e = chunks_parse(ctl_value(c, "chunks"), &chunks);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
+    const unsigned want =
+        REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE | REPO_WANT_EARLY;
+    int rc = repo_access_want(c, want, &a);
     if (rc)
         return rc;
     repo_set_effort(a.repo, effort);

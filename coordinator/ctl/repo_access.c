@@ -34,8 +34,13 @@ static struct err *take_lock(const struct ctl *c, unsigned want, struct repo_acc
     if (want & REPO_WANT_RECLAIM)
         return repo_lock_as(out->repo, LOCK_RECLAIM, &out->lock);
     if ((want & REPO_WANT_LOCK) && !ctl_has(c, "no-lock"))
-        return repo_lock_as(out->repo, LOCK_SHARED, &out->lock);
+        return repo_lock_begin(out->repo, LOCK_SHARED, &out->lock);
     return NULL;
+}
+
+static int lock_code(const struct err *e)
+{
+    return e->kind == ERR_CONFLICT ? CTL_LOCKED : CTL_FAILED;
 }
 
 /* --cache-dir, or where the XDG rules say. Without a home there is none. */
@@ -74,12 +79,17 @@ int repo_access_other(const struct ctl *c, const char *url_option,
     out->io = repo_io_new(out->repo);
     e = take_lock(c, want, out);
     if (e)
-        return ctl_fail(c, e, e->kind == ERR_CONFLICT ? CTL_LOCKED : CTL_FAILED);
+        return ctl_fail(c, e, lock_code(e));
     if (want & REPO_WANT_CACHE)
         use_cache(c, out->repo);
     if (want & REPO_WANT_INDEX)
         e = repo_load_index(out->repo);
-    return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
+    if (e)
+        return ctl_fail(c, e, CTL_FAILED);
+    /* The index was read meanwhile; who stores goes on until there is something to. */
+    if (out->lock && !(want & REPO_WANT_EARLY))
+        e = repo_lock_settle(out->lock);
+    return e ? ctl_fail(c, e, lock_code(e)) : CTL_OK;
 }
 
 int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out)

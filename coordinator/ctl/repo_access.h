@@ -33,6 +33,8 @@ enum repo_want {
     REPO_WANT_EXCLUSIVE = 8, /* the exclusive lock */
     REPO_WANT_CACHE = 32,    /* the index from --cache-dir, where it is still right */
     REPO_WANT_REMOVE = 16,   /* permission to remove what is no lock */
+    REPO_WANT_EARLY = 64,    /* before it is known whether the lock holds: for who stores
+                                in the end, which waits for that */
 };
 
 /* Opens the repository. Returns CTL_OK, or the exit status after saying why. */

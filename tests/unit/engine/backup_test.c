@@ -265,6 +265,57 @@ END_TEST
 
 /* One changed page costs one piece and the lists above it; the same data again costs
  * nothing under any profile, and every profile restores it. */
+/* Its list is written part by part: the id must be that of the bytes as a whole. */
+START_TEST(a_long_list_is_stored_as_a_short_one_is)
+{
+    enum { FILES = 6000 };
+    struct backup_result res;
+    struct digest id, real;
+    struct tree t = {0};
+    struct node sub = {0};
+    AUTO_BUF struct buf json = {0};
+    ck_assert_int_eq(mkdir(temp_path("src/many"), 0755), 0);
+    for (int i = 0; i < FILES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "src/many/file-%04d", i);
+        temp_write(name, name, i % 3 ? strlen(name) : 0);
+    }
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    const struct backup_opts o = opts_of();
+    backup_ok(r, &o, &id, &res);
+    ck_ok(find_node(io, &res.tree, "/data/part/many", &sub));
+    ck_ok(repo_load_tree(io, &sub.subtree, &t));
+    ck_assert_uint_eq(t.n, FILES);
+    tree_write(&t, &json);
+    ck_assert_uint_gt(json.len, REPO_HELD_MAX);
+    hash_bytes(json.data, json.len, &real);
+    ck_assert(digest_equal(&real, &sub.subtree));
+    const struct check_compare cmp = {
+        .dir = temp_path("src"), .path = "/data/part", .content = true};
+    ck_ok(check_snapshot(r, &id, &cmp));
+    tree_fini(&t);
+    node_fini(&sub);
+    /* The next backup reads it part by part, too. */
+    struct snapshot parent = {0};
+    struct backup_opts with = opts_of();
+    ck_ok(repo_read_snapshot(io, &id, &parent));
+    with.parent = &parent;
+    const struct digest first = res.tree;
+    backup_ok(r, &with, &id, &res);
+    ck_assert(digest_equal(&res.tree, &first));
+    ck_assert_uint_eq(res.summary.files_unmodified, FILES + 4);
+    ck_assert_uint_eq(res.summary.data_blobs, 0);
+    temp_write("src/many/file-3001", "other", 5);
+    backup_ok(r, &with, &id, &res);
+    ck_assert_uint_eq(res.summary.files_changed, 1);
+    ck_assert_uint_eq(res.summary.files_unmodified, FILES + 3);
+    ck_assert_uint_eq(res.summary.data_blobs, 1);
+    ck_ok(check_snapshot(r, &id, &cmp));
+    snapshot_fini(&parent);
+}
+END_TEST
+
 START_TEST(a_changed_page_costs_one_piece)
 {
     static const char *const texts[] = {"database", "64KiB", "files"};
@@ -569,6 +620,7 @@ int main(void)
     tcase_add_test(tc, unchanged_files_are_taken_from_the_parent);
     tcase_add_test(tc, a_change_just_before_the_capture_hides_none_after_it);
     tcase_add_test(tc, a_parent_never_changes_the_tree);
+    tcase_add_test(tc, a_long_list_is_stored_as_a_short_one_is);
     tcase_add_test(tc, a_changed_page_costs_one_piece);
     tcase_add_test(tc, what_cannot_be_read_fails_the_backup);
     tcase_add_test(tc, excluded_entries_are_left_out);

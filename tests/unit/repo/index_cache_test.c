@@ -55,6 +55,9 @@ static void check_index(const struct index *ix, int packs)
             ck_assert_uint_eq(e.offset,
                               (uint32_t)(100 * j + j * (j - 1) / 2 + (j > 9) * 7));
             ck_assert_uint_eq(e.plain, j % 2 ? 500 : 0);
+            uint64_t bytes = 0;
+            ck_assert(index_bytes(ix, type, &id, &bytes));
+            ck_assert_uint_eq(bytes, j % 2 ? 500 : e.length - CRYPT_OVERHEAD);
             ck_assert(!index_has(ix, type == BLOB_TREE ? BLOB_DATA : BLOB_TREE, &id));
         }
     }

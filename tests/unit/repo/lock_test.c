@@ -2,6 +2,7 @@
 #include "common/repo/lock.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "common/repo/lock_watch.h"
 #include "tests/unit/engine/temp_repo.h"
@@ -213,6 +214,76 @@ START_TEST(a_claim_reads_as_it_was_written)
 }
 END_TEST
 
+/* ---- a lock that is not decided yet ---- */
+
+/* As another machine would that locks at the same instant. */
+static void plant_exclusive(struct repo *r)
+{
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_BUF struct buf json = {0};
+    AUTO_BUF struct buf sealed = {0};
+    struct lock_claim c = claim_of("elsewhere", 5, 0);
+    struct timespec now;
+    struct digest id;
+    clock_gettime(CLOCK_REALTIME, &now);
+    c.time = (struct go_time){now.tv_sec, 0};
+    c.exclusive = true;
+    lock_claim_write(&c, &json);
+    repo_seal_file(io, json.data, json.len, &sealed, &id);
+    ck_ok(repo_put_file(r, REPO_LOCK, &id, sealed.data, sealed.len));
+}
+
+static size_t count(struct repo *r, enum repo_kind kind)
+{
+    struct repo_file *files = NULL;
+    size_t n = 0;
+    ck_ok(repo_list(r, kind, &files, &n));
+    free(files);
+    return n;
+}
+
+START_TEST(nothing_is_stored_before_the_lock_is_decided)
+{
+    struct repo_lock *l = NULL;
+    struct repo_saved saved;
+    struct digest id;
+    temp_enter();
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    ck_ok(repo_lock_begin(r, LOCK_SHARED, &l));
+    plant_exclusive(r);
+    ck_ok(repo_save_blob(io, BLOB_DATA, "new", 3, &id, &saved));
+    ck_assert_uint_eq(count(r, REPO_DATA), 0);
+    ck_err(repo_flush(io), ERR_CONFLICT);
+    ck_err(repo_put_file(r, REPO_SNAPSHOT, &id, "x", 1), ERR_CONFLICT);
+    ck_err(repo_remove_file(r, REPO_KEY, &id), ERR_CONFLICT);
+    ck_err(repo_lock_settle(l), ERR_CONFLICT);
+    ck_assert_uint_eq(count(r, REPO_DATA), 0);
+    ck_assert_uint_eq(count(r, REPO_INDEX), 0);
+    ck_assert_uint_eq(count(r, REPO_SNAPSHOT), 0);
+    repo_lock_free(l);
+    ck_assert_uint_eq(count(r, REPO_LOCK), 1);
+}
+END_TEST
+
+START_TEST(what_is_stored_waits_for_the_verdict)
+{
+    struct repo_lock *l = NULL;
+    struct repo_saved saved;
+    struct digest id;
+    temp_enter();
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    ck_ok(repo_lock_begin(r, LOCK_SHARED, &l));
+    ck_ok(repo_save_blob(io, BLOB_DATA, "new", 3, &id, &saved));
+    ck_ok(repo_flush(io));
+    plant_exclusive(r); /* too late to matter: that one has to give way */
+    ck_ok(repo_lock_settle(l));
+    ck_assert_uint_eq(count(r, REPO_DATA), 1);
+    repo_lock_free(l);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("lock");
@@ -228,6 +299,8 @@ int main(void)
     tcase_add_test(tc, modes_exclude_each_other);
     tcase_add_test(tc, a_lock_survives_its_refresh);
     tcase_add_test(tc, a_lock_that_somebody_removed_is_lost);
+    tcase_add_test(tc, nothing_is_stored_before_the_lock_is_decided);
+    tcase_add_test(tc, what_is_stored_waits_for_the_verdict);
     tcase_add_test(tc, a_claim_reads_as_it_was_written);
     return suite_main("locks", tc);
 }

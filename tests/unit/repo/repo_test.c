@@ -8,6 +8,7 @@
 #include "common/repo/idset.h"
 #include "common/repo/lock.h"
 #include "common/repo/pack.h"
+#include "common/repo/reader.h"
 #include "tests/unit/engine/temp_repo.h"
 
 static void digest_of(int i, struct digest *out)
@@ -99,6 +100,9 @@ START_TEST(an_index_round_trips_and_finds_every_copy)
         ck_assert_uint_eq(e.length, 50);
         ck_assert_uint_eq(e.offset, 0);
         ck_assert(index_has(&back, BLOB_DATA, &id));
+        uint64_t bytes = 0;
+        ck_assert(index_bytes(&back, BLOB_DATA, &id, &bytes));
+        ck_assert_uint_eq(bytes, 50 - CRYPT_OVERHEAD); /* stored plain */
         ck_assert(!index_find(&back, BLOB_DATA, &id, 1, &e));
         ck_assert(!index_find(&back, BLOB_TREE, &id, 0, &e));
         ck_assert(!index_has(&back, BLOB_TREE, &id));
@@ -250,6 +254,114 @@ START_TEST(blobs_survive_reopening_and_are_stored_once)
     ck_assert(repo_has_blob(second, BLOB_DATA, &b, &bytes));
     ck_assert_uint_eq(bytes, 1 << 20);
     ck_assert(!repo_has_blob(second, BLOB_TREE, &b, NULL));
+}
+END_TEST
+
+/* Text that compresses, `n` lines of it; with `changes` the second giving differs. */
+struct lines {
+    size_t n;
+    bool changes;
+    unsigned asked;
+};
+
+static struct err *give_lines(void *ctx, zst_sink *sink, void *sink_ctx)
+{
+    struct lines *l = ctx;
+    char line[64];
+    l->asked++;
+    for (size_t i = 0; i < l->n; i++) {
+        int len = snprintf(line, sizeof line, "line %zu of a long list%c\n", i,
+                           l->changes && l->asked > 1 && i == l->n / 2 ? '!' : '.');
+        TRY(sink(sink_ctx, line, (size_t)len));
+    }
+    return NULL;
+}
+
+static struct err *collect_lines(void *ctx, const void *data, size_t n)
+{
+    buf_add(ctx, data, n);
+    return NULL;
+}
+
+START_TEST(a_blob_in_parts_is_the_whole_blob)
+{
+    static const size_t lengths[] = {0, 10, 200000};
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        struct lines l = {.n = lengths[i]};
+        struct repo_saved saved;
+        struct digest id, whole_id;
+        AUTO_BUF struct buf whole = {0};
+        AUTO_BUF struct buf got = {0};
+        AUTO(repo) struct repo *r = temp_open(true);
+        AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+        ck_ok(give_lines(&l, collect_lines, &whole));
+        l.asked = 0;
+        hash_bytes(buf_text(&whole), whole.len, &whole_id);
+        ck_ok(repo_save_source(io, BLOB_TREE, give_lines, &l, &id, &saved));
+        ck_assert(digest_equal(&id, &whole_id));
+        ck_assert(saved.fresh);
+        ck_assert_uint_eq(saved.bytes, whole.len);
+        /* Only what is short was held. */
+        ck_assert_uint_eq(l.asked, whole.len > REPO_HELD_MAX ? 2 : 1);
+        ck_assert_uint_le(saved.stored, whole.len / 2 + 100);
+        ck_ok(repo_save_source(io, BLOB_TREE, give_lines, &l, &id, &saved));
+        ck_assert(!saved.fresh);
+        ck_ok(repo_flush(io));
+        AUTO(repo) struct repo *second = temp_open(true);
+        AUTO(repo_io) struct repo_io *second_io = repo_io_new(second);
+        ck_ok(repo_load_blob(second_io, BLOB_TREE, &id, &got));
+        ck_assert_uint_eq(got.len, whole.len);
+        ck_assert_int_eq(memcmp(buf_text(&got), buf_text(&whole), whole.len), 0);
+    }
+}
+END_TEST
+
+/* In steps that fit nothing; then with a bit of it flipped. */
+START_TEST(a_blob_is_read_in_parts)
+{
+    for (int plain = 0; plain < 2; plain++) {
+        struct lines l = {.n = 120000};
+        struct repo_reader *rd = NULL;
+        struct repo_saved saved;
+        struct digest id, pack;
+        struct blob_entry e;
+        AUTO_BUF struct buf whole = {0};
+        AUTO_BUF struct buf got = {0};
+        AUTO(repo) struct repo *r = temp_open(true);
+        AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+        if (plain) {
+            temp_noise(99, buf_room(&whole, 1 << 20), 1 << 20);
+            whole.len = 1 << 20;
+        } else {
+            ck_ok(give_lines(&l, collect_lines, &whole));
+        }
+        ck_ok(repo_save_blob(io, BLOB_DATA, whole.data, whole.len, &id, &saved));
+        ck_ok(repo_flush(io));
+        ck_ok(repo_reader_open(r, BLOB_DATA, &id, &rd));
+        for (size_t n = 1; n;) {
+            ck_ok(repo_reader_read(rd, buf_room(&got, 100003), 100003, &n));
+            got.len += n;
+        }
+        ck_assert_uint_eq(got.len, whole.len);
+        ck_assert_mem_eq(got.data, whole.data, whole.len);
+        repo_reader_free(rd);
+        ck_assert(repo_locate(r, BLOB_DATA, &id, &e, &pack));
+        ck_assert_int_eq(e.plain == 0, plain);
+        temp_flip(REPO_DATA, &pack);
+        ck_err(repo_reader_open(r, BLOB_DATA, &id, &rd), ERR_CORRUPT);
+    }
+}
+END_TEST
+
+START_TEST(a_blob_that_changes_between_its_parts_is_not_stored)
+{
+    struct lines l = {.n = 150000, .changes = true};
+    struct repo_saved saved;
+    struct digest id;
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    ck_err(repo_save_source(io, BLOB_TREE, give_lines, &l, &id, &saved), ERR_CONFLICT);
+    ck_err(repo_flush(io), ERR_CONFLICT);
 }
 END_TEST
 
@@ -439,6 +551,9 @@ int main(void)
     tcase_add_test(tc, a_snapshot_round_trips);
     tcase_add_test(tc, only_the_right_password_opens);
     tcase_add_test(tc, blobs_survive_reopening_and_are_stored_once);
+    tcase_add_test(tc, a_blob_in_parts_is_the_whole_blob);
+    tcase_add_test(tc, a_blob_is_read_in_parts);
+    tcase_add_test(tc, a_blob_that_changes_between_its_parts_is_not_stored);
     tcase_add_test(tc, blobs_go_to_more_than_one_open_pack);
     tcase_add_test(tc, a_flipped_bit_is_named);
     tcase_add_test(tc, a_second_copy_survives_damage_of_the_first);

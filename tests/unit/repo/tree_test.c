@@ -1,5 +1,6 @@
 #include "common/repo/tree.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -201,6 +202,55 @@ START_TEST(a_tree_has_exactly_restics_bytes)
 }
 END_TEST
 
+struct pieces {
+    struct buf all;
+    size_t longest;
+    size_t n;
+};
+
+static struct err *take_piece(void *ctx, const void *data, size_t n)
+{
+    struct pieces *p = ctx;
+    buf_add(&p->all, data, n);
+    p->longest = n > p->longest ? n : p->longest;
+    p->n++;
+    return NULL;
+}
+
+/* A node with 20,000 ids, then 3,000 nodes: neither makes a piece much longer. */
+START_TEST(a_list_in_pieces_is_the_whole_list)
+{
+    AUTO_TREE struct tree t = {0};
+    AUTO_BUF struct buf whole = {0};
+    AUTO_TREE_WRITER struct tree_writer w;
+    struct pieces p = {0};
+    struct node *nd = tree_add(&t);
+    fill(nd, NODE_FILE, "a");
+    for (int i = 0; i < 20000; i++) {
+        struct digest id;
+        hash_bytes(&i, sizeof i, &id);
+        node_add_content(nd, &id);
+    }
+    for (int i = 0; i < 3000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "b%04d", i);
+        nd = tree_add(&t);
+        fill(nd, i % 2 ? NODE_FILE : NODE_DIR, name);
+        nd->has_subtree = i % 2 == 0;
+    }
+    tree_write(&t, &whole);
+    tree_writer_init(&w, take_piece, &p);
+    for (size_t i = 0; i < t.n; i++)
+        ck_ok(tree_writer_add(&w, &t.nodes[i]));
+    ck_ok(tree_writer_end(&w));
+    ck_assert_uint_eq(p.all.len, whole.len);
+    ck_assert_mem_eq(p.all.data, whole.data, whole.len);
+    ck_assert_uint_gt(p.n, 10);
+    ck_assert_uint_lt(p.longest, 65 << 10);
+    buf_fini(&p.all);
+}
+END_TEST
+
 #define FILE_NODE(name) "{\"name\":\"" name "\",\"type\":\"file\",\"content\":[]}"
 
 START_TEST(unknown_keys_are_skipped)
@@ -275,6 +325,7 @@ int main(void)
     tcase_add_test(tc, base64_round_trips_and_refuses_rubbish);
     tcase_add_test(tc, modes_are_gos);
     tcase_add_test(tc, a_tree_has_exactly_restics_bytes);
+    tcase_add_test(tc, a_list_in_pieces_is_the_whole_list);
     tcase_add_test(tc, unknown_keys_are_skipped);
     tcase_add_test(tc, hostile_trees_are_refused);
     tcase_add_test(tc, deep_nesting_is_refused);
