@@ -30,13 +30,13 @@ static struct err *read_to(struct reading *rd, uint64_t end)
     TRY(repo_read_pack(rd->check->repo, rd->id, rd->at, buf_room(&rd->run, n), n));
     rd->run.len = n;
     rd->at = end;
-    hash_add(rd->hash, rd->run.data, n);
     atomic_fetch_add(&rd->check->bytes, n);
     return NULL;
 }
 
-/* Reads blobs from *c on, up to RUN_BYTES at once, and decodes each. `c` stands at a blob
- * that was not looked at yet. *more: there are further ones. */
+/* Reads blobs from *c on, up to RUN_BYTES at once, and decodes each, which hashes its
+ * stored bytes as well. `c` stands at a blob that was not looked at yet. *more: there are
+ * further ones. */
 static struct err *read_run(struct reading *rd, struct index_cursor *c, bool *more)
 {
     struct index_cursor end = *c;
@@ -51,9 +51,9 @@ static struct err *read_run(struct reading *rd, struct index_cursor *c, bool *mo
     while (inside && c->blob.offset < last) {
         char hex[65];
         buf_clear(&rd->blob);
-        struct err *e = repo_decode_blob(
+        struct err *e = repo_decode_beside(
             rd->io, &c->blob, (uint8_t *)rd->run.data + (c->blob.offset - start),
-            &rd->blob);
+            rd->hash, &rd->blob);
         if (e) {
             digest_hex(&c->blob.id, hex);
             rd->damaged = true;
@@ -86,6 +86,7 @@ static struct err *check_header(struct reading *rd, size_t pack, uint64_t bytes)
     struct blob_entry *list = NULL;
     size_t n = 0;
     TRY(read_to(rd, bytes));
+    hash_add(rd->hash, rd->run.data, rd->run.len);
     TRY(pack_read_header(repo_crypt(rd->io), rd->run.data, rd->run.len, bytes, &list,
                          &n));
     struct err *e = same_entries(repo_index(rd->check->repo), pack, list, n);

@@ -20,28 +20,56 @@ static struct err *check_size(const struct blob_entry *e)
     return NULL;
 }
 
-struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
-                             const void *sealed, struct buf *out)
+/* Decrypts and unpacks a blob behind what `out` holds; *n: its bytes, of unknown content.
+ */
+static struct err *unseal(struct repo_io *io, const struct blob_entry *e,
+                          const void *sealed, struct buf *out, size_t *n)
 {
     TRY(check_size(e));
     size_t text = e->length - CRYPT_OVERHEAD;
-    size_t n = e->plain ? e->plain : text;
-    struct digest real;
-    char *to = buf_room(out, n);
-    if (e->plain) {
-        buf_clear(&io->plain);
-        char *packed = buf_room(&io->plain, text);
-        TRY(crypt_open(io->crypt, sealed, e->length, packed));
-        TRY(zst_unpack(io->zst, packed, text, to, n));
-    } else {
-        TRY(crypt_open(io->crypt, sealed, e->length, to));
-    }
-    hash_bytes(to, n, &real);
-    if (!digest_equal(&real, &e->id))
+    *n = e->plain ? e->plain : text;
+    char *to = buf_room(out, *n);
+    if (!e->plain)
+        return crypt_open(io->crypt, sealed, e->length, to);
+    buf_clear(&io->plain);
+    char *packed = buf_room(&io->plain, text);
+    TRY(crypt_open(io->crypt, sealed, e->length, packed));
+    return zst_unpack(io->zst, packed, text, to, *n);
+}
+
+/* The bytes behind what `out` holds become part of it, if they are what they should be. */
+static struct err *accept(const struct blob_entry *e, const struct digest *real, size_t n,
+                          struct buf *out)
+{
+    if (!digest_equal(real, &e->id))
         return err_new(ERR_CORRUPT, "its content does not match its id");
     out->len += n;
     out->data[out->len] = '\0';
     return NULL;
+}
+
+struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out)
+{
+    struct digest real;
+    size_t n = 0;
+    TRY(unseal(io, e, sealed, out, &n));
+    hash_bytes(out->data + out->len, n, &real);
+    return accept(e, &real, n, out);
+}
+
+struct err *repo_decode_beside(struct repo_io *io, const struct blob_entry *e,
+                               const void *sealed, struct hash *stored, struct buf *out)
+{
+    struct digest real;
+    size_t n = 0;
+    struct err *bad = unseal(io, e, sealed, out, &n);
+    if (bad) {
+        hash_add(stored, sealed, e->length);
+        return bad;
+    }
+    hash_bytes_beside(out->data + out->len, n, &real, stored, sealed, e->length);
+    return accept(e, &real, n, out);
 }
 
 struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
