@@ -157,11 +157,12 @@ struct err *repo_list(struct repo *r, enum repo_kind kind, struct repo_file **ou
 /* Opens one stored blob (as in a pack) and checks it against its id; appends to out. */
 struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out) MUST_USE;
-/* The same, and the stored bytes are added to a hash beside the blob's own: both at once
- * take little longer than one. They are added also when the blob is damaged. */
-struct err *repo_decode_beside(struct repo_io *io, const struct blob_entry *e,
-                               const void *sealed, struct hash *stored,
-                               struct buf *out) MUST_USE;
+/* Its two halves, for who hashes by himself: decryption and unpacking, which promise
+ * nothing yet; and what the content's digest says. */
+struct err *repo_unseal_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out) MUST_USE;
+struct err *repo_verify_blob(const struct blob_entry *e,
+                             const struct digest *real) MUST_USE;
 /* The cipher of this thread. */
 struct crypt *repo_crypt(struct repo_io *io);
 

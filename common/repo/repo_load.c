@@ -20,31 +20,30 @@ static struct err *check_size(const struct blob_entry *e)
     return NULL;
 }
 
-/* Decrypts and unpacks a blob behind what `out` holds; *n: its bytes, of unknown content.
- */
-static struct err *unseal(struct repo_io *io, const struct blob_entry *e,
-                          const void *sealed, struct buf *out, size_t *n)
+struct err *repo_unseal_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out)
 {
     TRY(check_size(e));
     size_t text = e->length - CRYPT_OVERHEAD;
-    *n = e->plain ? e->plain : text;
-    char *to = buf_room(out, *n);
-    if (!e->plain)
-        return crypt_open(io->crypt, sealed, e->length, to);
-    buf_clear(&io->plain);
-    char *packed = buf_room(&io->plain, text);
-    TRY(crypt_open(io->crypt, sealed, e->length, packed));
-    return zst_unpack(io->zst, packed, text, to, *n);
+    size_t n = e->plain ? e->plain : text;
+    char *to = buf_room(out, n);
+    if (e->plain) {
+        buf_clear(&io->plain);
+        char *packed = buf_room(&io->plain, text);
+        TRY(crypt_open(io->crypt, sealed, e->length, packed));
+        TRY(zst_unpack(io->zst, packed, text, to, n));
+    } else {
+        TRY(crypt_open(io->crypt, sealed, e->length, to));
+    }
+    out->len += n;
+    out->data[out->len] = '\0';
+    return NULL;
 }
 
-/* The bytes behind what `out` holds become part of it, if they are what they should be. */
-static struct err *accept(const struct blob_entry *e, const struct digest *real, size_t n,
-                          struct buf *out)
+struct err *repo_verify_blob(const struct blob_entry *e, const struct digest *real)
 {
     if (!digest_equal(real, &e->id))
         return err_new(ERR_CORRUPT, "its content does not match its id");
-    out->len += n;
-    out->data[out->len] = '\0';
     return NULL;
 }
 
@@ -52,24 +51,13 @@ struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out)
 {
     struct digest real;
-    size_t n = 0;
-    TRY(unseal(io, e, sealed, out, &n));
-    hash_bytes(out->data + out->len, n, &real);
-    return accept(e, &real, n, out);
-}
-
-struct err *repo_decode_beside(struct repo_io *io, const struct blob_entry *e,
-                               const void *sealed, struct hash *stored, struct buf *out)
-{
-    struct digest real;
-    size_t n = 0;
-    struct err *bad = unseal(io, e, sealed, out, &n);
-    if (bad) {
-        hash_add(stored, sealed, e->length);
-        return bad;
-    }
-    hash_bytes_beside(out->data + out->len, n, &real, stored, sealed, e->length);
-    return accept(e, &real, n, out);
+    size_t before = out->len;
+    TRY(repo_unseal_blob(io, e, sealed, out));
+    hash_bytes(out->data + before, out->len - before, &real);
+    struct err *bad = repo_verify_blob(e, &real);
+    if (bad)
+        out->len = before;
+    return bad;
 }
 
 struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
