@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/engine/workq.h"
 #include "common/repo/idset.h"
+#include "common/repo/tree_stream.h"
 
 enum { DEPTH_MAX = 10000, WORKERS_MAX = 16, QUEUE_PER_WORKER = 4 };
 
@@ -106,22 +107,24 @@ static void want_blob(struct copy *c, enum blob_type type, const struct digest *
  */
 static struct err *walk(struct copy *c, const struct digest *id, unsigned depth)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
     if (idset_has(&c->seen[BLOB_TREE], id))
         return NULL;
     TRY(may_go_on(c));
-    TRY(repo_load_tree(c->walk_io, id, &t));
+    TRY(tree_stream_open(c->walk_io, id, &s));
     want_blob(c, BLOB_TREE, id);
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    for (;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            return NULL;
         for (size_t j = 0; j < nd->content_n; j++)
             want_blob(c, BLOB_DATA, &nd->content[j]);
         if (nd->type == NODE_DIR)
             TRY(walk(c, &nd->subtree, depth + 1));
     }
-    return NULL;
 }
 
 static struct err *store_snapshot(struct copy *c, const struct snapshot *s)

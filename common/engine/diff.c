@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/repo/tree_stream.h"
 
 enum { DEPTH_MAX = 10000 };
 
@@ -89,22 +90,32 @@ static struct err *diff_nodes(struct diff *d, const struct node *a, const struct
     return diff_dirs(d, subtree_of(a), subtree_of(b), depth + 1);
 }
 
-/* The nodes of both trees in step, by name. */
-static struct err *diff_lists(struct diff *d, const struct tree *a, const struct tree *b,
-                              unsigned depth)
+/* No list at all has no nodes. */
+static struct err *next(struct tree_stream *s, struct node **out)
 {
-    for (size_t i = 0, j = 0; i < a->n || j < b->n;) {
-        int order = i == a->n   ? 1
-                    : j == b->n ? -1
-                                : strcmp(a->nodes[i].name, b->nodes[j].name);
-        const struct node *x = order <= 0 ? &a->nodes[i++] : NULL;
-        const struct node *y = order >= 0 ? &b->nodes[j++] : NULL;
+    *out = NULL;
+    return s ? tree_stream_next(s, out) : NULL;
+}
+
+/* The nodes of both trees in step, by name. */
+static struct err *diff_lists(struct diff *d, struct tree_stream *a,
+                              struct tree_stream *b, unsigned depth)
+{
+    struct node *x = NULL, *y = NULL;
+    TRY(next(a, &x));
+    TRY(next(b, &y));
+    while (x || y) {
+        int order = !x ? 1 : !y ? -1 : strcmp(x->name, y->name);
         size_t length = d->path.len;
         buf_char(&d->path, '/');
-        buf_str(&d->path, x ? x->name : y->name);
-        TRY(diff_nodes(d, x, y, depth));
+        buf_str(&d->path, order <= 0 ? x->name : y->name);
+        TRY(diff_nodes(d, order <= 0 ? x : NULL, order >= 0 ? y : NULL, depth));
         d->path.len = length;
         d->path.data[length] = '\0';
+        if (order <= 0)
+            TRY(next(a, &x));
+        if (order >= 0)
+            TRY(next(b, &y));
     }
     return NULL;
 }
@@ -113,8 +124,8 @@ static struct err *diff_lists(struct diff *d, const struct tree *a, const struct
 static struct err *diff_dirs(struct diff *d, const struct digest *before,
                              const struct digest *after, unsigned depth)
 {
-    AUTO_TREE struct tree a = {0};
-    AUTO_TREE struct tree b = {0};
+    AUTO(tree_stream) struct tree_stream *a = NULL;
+    AUTO(tree_stream) struct tree_stream *b = NULL;
     if (d->cancel && atomic_load(d->cancel))
         return err_new(ERR_CANCELLED, "cancelled");
     if (depth > DEPTH_MAX)
@@ -122,10 +133,10 @@ static struct err *diff_dirs(struct diff *d, const struct digest *before,
     if (before && after && digest_equal(before, after))
         return NULL;
     if (before)
-        TRY(repo_load_tree(d->io, before, &a));
+        TRY(tree_stream_open(d->io, before, &a));
     if (after)
-        TRY(repo_load_tree(d->io, after, &b));
-    return diff_lists(d, &a, &b, depth);
+        TRY(tree_stream_open(d->io, after, &b));
+    return diff_lists(d, a, b, depth);
 }
 
 struct err *diff_trees(struct repo_io *io, const struct digest *before,

@@ -52,8 +52,7 @@ static void grow(struct counter *c)
 static struct err *count_tree(struct counter *c, const struct digest *id, unsigned depth,
                               struct sum *out)
 {
-    AUTO_TREE struct tree t = {0};
-    AUTO_BUF struct buf json = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
     grow(c);
     *out = c->sums[slot_of(c, id)];
     if (out->files != UINT64_MAX)
@@ -62,11 +61,12 @@ static struct err *count_tree(struct counter *c, const struct digest *id, unsign
         return err_new(ERR_CANCELLED, "cancelled");
     if (depth > PACKS_DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", PACKS_DEPTH_MAX);
-    TRY(packs_load_blob(c->io, &c->packs, BLOB_TREE, id, &json));
-    TRY(tree_read(json.data, json.len, &t));
+    TRY(packs_open_tree(c->io, &c->packs, id, &s));
     *out = (struct sum){.id = *id};
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    for (struct node *nd;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            break;
         struct sum below = {.files = nd->type != NODE_DIR, .bytes = nd->size};
         if (nd->type == NODE_DIR) {
             TRY(count_tree(c, &nd->subtree, depth + 1, &below));

@@ -7,8 +7,7 @@
 #include "common/base/mem.h"
 #include "common/repo/repo_own.h"
 
-/* The index says how large a blob is; it may be a lie that costs memory. */
-static struct err *check_size(const struct blob_entry *e)
+struct err *repo_check_size(const struct blob_entry *e)
 {
     uint64_t limit = e->type == BLOB_TREE ? REPO_BLOB_MAX : REPO_DATA_MAX;
     uint64_t bytes = e->plain > e->length ? e->plain : e->length;
@@ -23,7 +22,7 @@ static struct err *check_size(const struct blob_entry *e)
 struct err *repo_unseal_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out)
 {
-    TRY(check_size(e));
+    TRY(repo_check_size(e));
     size_t text = e->length - CRYPT_OVERHEAD;
     size_t n = e->plain ? e->plain : text;
     char *to = buf_room(out, n);
@@ -68,20 +67,25 @@ struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t o
     return store_get(r->store, name, offset, out, n);
 }
 
+struct err *repo_read_copy(struct repo_io *io, const struct blob_entry *e,
+                           const struct digest *pack, struct buf *out)
+{
+    TRY(repo_check_size(e));
+    TRY(repo_read_pack(io->repo, pack, e->offset, buf_room(out, e->length), e->length));
+    out->len += e->length;
+    return NULL;
+}
+
 static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
                              const struct digest *pack, struct buf *out)
 {
-    TRY(check_size(e));
     buf_clear(&io->stored);
-    TRY(repo_read_pack(io->repo, pack, e->offset, buf_room(&io->stored, e->length),
-                       e->length));
+    TRY(repo_read_copy(io, e, pack, &io->stored));
     return repo_decode_blob(io, e, io->stored.data, out);
 }
 
-/* Finds the copy of a blob after `skip` others; the entry is copied, since the index may
- * grow meanwhile. */
-static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
-                      size_t skip, struct blob_entry *entry, struct digest *pack)
+bool repo_find_copy(struct repo *r, enum blob_type type, const struct digest *id,
+                    size_t skip, struct blob_entry *entry, struct digest *pack)
 {
     pthread_mutex_lock(&r->mu);
     bool found = index_find(&r->index, type, id, skip, entry);
@@ -94,7 +98,7 @@ static bool find_copy(struct repo *r, enum blob_type type, const struct digest *
 bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,
                  struct blob_entry *entry, struct digest *pack)
 {
-    return find_copy(r, type, id, 0, entry, pack);
+    return repo_find_copy(r, type, id, 0, entry, pack);
 }
 
 /* Two nodes may have stored the same blob: a damaged copy is survived by the other. */
@@ -106,7 +110,7 @@ struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
     char blob_hex[65], pack_hex[65];
     struct err *first = NULL;
     digest_hex(id, blob_hex);
-    for (size_t i = 0; find_copy(io->repo, type, id, i, &entry, &pack); i++) {
+    for (size_t i = 0; repo_find_copy(io->repo, type, id, i, &entry, &pack); i++) {
         struct err *e = load_copy(io, &entry, &pack, out);
         if (!e) {
             err_free(first);
