@@ -190,11 +190,32 @@ static struct err *start_keeping(struct repo_lock *l)
     return NULL;
 }
 
+/* Two processes that lock at the same instant see each other after the pause. */
+static struct err *use_pause(struct repo_lock *l, repo_lock_work *work, void *ctx)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAIT_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    if (work)
+        TRY(work(ctx));
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        continue;
+    atomic_store(&l->fresh_s, boottime_s());
+    return check_others(l, true);
+}
+
 struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock **out)
+{
+    return repo_lock_with(r, mode, NULL, NULL, out);
+}
+
+struct err *repo_lock_with(struct repo *r, enum lock_mode mode, repo_lock_work *work,
+                           void *ctx, struct repo_lock **out)
 {
     ignore_hangup();
     struct repo_lock *l = lock_new(r, mode);
-    const struct timespec wait = {0, WAIT_MS * 1000000L};
     struct err *e = check_others(l, false);
     if (!e)
         e = write_lock(l, &l->id);
@@ -202,10 +223,7 @@ struct err *repo_lock_as(struct repo *r, enum lock_mode mode, struct repo_lock *
         lock_drop(l);
         return err_wrap(e, "lock '%s'", repo_url(r));
     }
-    /* Two processes that lock at the same instant see each other after the pause. */
-    nanosleep(&wait, NULL);
-    atomic_store(&l->fresh_s, boottime_s());
-    e = check_others(l, true);
+    e = use_pause(l, work, ctx);
     if (!e)
         e = start_keeping(l);
     if (e) {

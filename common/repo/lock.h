@@ -26,6 +26,11 @@ enum lock_mode {
  * is ignored unless the process handles it: restic probes holders of locks with it. */
 struct err *repo_lock_as(struct repo *r, enum lock_mode mode,
                          struct repo_lock **out) MUST_USE;
+/* The same, and does some reading in the 200 ms, such as loading the index: the lock is
+ * stored by then, but may still turn out not to be had. `work` fails: so does this. */
+typedef struct err *repo_lock_work(void *ctx);
+struct err *repo_lock_with(struct repo *r, enum lock_mode mode, repo_lock_work *work,
+                           void *ctx, struct repo_lock **out) MUST_USE;
 /* The same, shared or exclusive. */
 struct err *repo_lock(struct repo *r, bool exclusive, struct repo_lock **out) MUST_USE;
 /* An error once the lock could not be kept, or somebody removed it: stop writing. Any

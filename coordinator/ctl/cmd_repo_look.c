@@ -117,7 +117,7 @@ static int run_find(struct ctl *c)
     struct err *e = read_type(c, &q.type);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     e = find_in(c, &a, &q);
@@ -181,7 +181,7 @@ static int run_diff(struct ctl *c)
     AUTO_ACCESS struct repo_access a = {0};
     struct digest before, after;
     struct diff_result r;
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     struct err *e = find_tree(&a, c->args[0], &before);
@@ -234,7 +234,7 @@ static int run_dump(struct ctl *c)
     /* A summary would be in the middle of the data. */
     if (c->json && !target)
         return ctl_fail(c, err_new(ERR_INVALID, "--json needs --target"), CTL_USAGE);
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     FILE *to = target ? fopen(target, "wxe") : stdout;
@@ -303,6 +303,7 @@ static int run_stats(struct ctl *c)
 static const struct ctl_option find_options[] = {
     REPO_OPTIONS,
     NO_LOCK_OPTION,
+    CACHE_OPTION,
     REPO_FILTER_OPTIONS,
     {"snapshot", "ID", "only in this snapshot", 's'},
     {"type", "TYPE", "only file, dir, symlink, dev, chardev, fifo or socket", 0},
@@ -312,13 +313,13 @@ static const struct ctl_option find_options[] = {
 static const struct ctl_option diff_options[] = {
     REPO_OPTIONS,
     NO_LOCK_OPTION,
+    CACHE_OPTION,
     {"metadata", NULL, "also show what differs in owner, mode, times or attributes", 0},
     {0},
 };
 static const struct ctl_option dump_options[] = {
-    REPO_OPTIONS,
-    NO_LOCK_OPTION,
-    {"target", "FILE", "write to a new file instead of standard output", 0},
+    REPO_OPTIONS, NO_LOCK_OPTION,
+    CACHE_OPTION, {"target", "FILE", "write to a new file instead of standard output", 0},
     {0},
 };
 static const struct ctl_option stats_options[] = {

@@ -27,15 +27,28 @@ static struct err *open_repo(const char *url, unsigned flags, const struct buf *
     return e;
 }
 
-static struct err *take_lock(const struct ctl *c, unsigned want, struct repo_access *out)
+/* Behind the lock, so that nothing that is found can be reclaimed meanwhile. */
+struct behind {
+    struct repo_access *access;
+    bool index;
+};
+
+static struct err *load(void *ctx)
 {
+    const struct behind *b = ctx;
+    return b->index ? repo_load_index(b->access->repo) : NULL;
+}
+
+static struct err *take_lock(const struct ctl *c, unsigned want, struct behind *b)
+{
+    struct repo_access *a = b->access;
     if (want & REPO_WANT_EXCLUSIVE)
-        return repo_lock_as(out->repo, LOCK_EXCLUSIVE, &out->lock);
+        return repo_lock_with(a->repo, LOCK_EXCLUSIVE, load, b, &a->lock);
     if (want & REPO_WANT_RECLAIM)
-        return repo_lock_as(out->repo, LOCK_RECLAIM, &out->lock);
+        return repo_lock_with(a->repo, LOCK_RECLAIM, load, b, &a->lock);
     if ((want & REPO_WANT_LOCK) && !ctl_has(c, "no-lock"))
-        return repo_lock_as(out->repo, LOCK_SHARED, &out->lock);
-    return NULL;
+        return repo_lock_with(a->repo, LOCK_SHARED, load, b, &a->lock);
+    return load(b);
 }
 
 /* --cache-dir, or where the XDG rules say. Without a home there is none. */
@@ -72,14 +85,11 @@ int repo_access_other(const struct ctl *c, const char *url_option,
     if (e)
         return ctl_fail(c, e, open_code(e));
     out->io = repo_io_new(out->repo);
-    e = take_lock(c, want, out);
-    if (e)
-        return ctl_fail(c, e, e->kind == ERR_CONFLICT ? CTL_LOCKED : CTL_FAILED);
     if (want & REPO_WANT_CACHE)
         use_cache(c, out->repo);
-    if (want & REPO_WANT_INDEX)
-        e = repo_load_index(out->repo);
-    return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
+    struct behind b = {.access = out, .index = want & REPO_WANT_INDEX};
+    e = take_lock(c, want, &b);
+    return e ? ctl_fail(c, e, e->kind == ERR_CONFLICT ? CTL_LOCKED : CTL_FAILED) : CTL_OK;
 }
 
 int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out)
@@ -89,8 +99,10 @@ int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out
 
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out)
 {
-    return repo_access_want(
-        c, (index ? REPO_WANT_INDEX : 0u) | (lock ? REPO_WANT_LOCK : 0u), out);
+    return repo_access_want(c,
+                            (index ? REPO_WANT_INDEX | REPO_WANT_CACHE : 0u) |
+                                (lock ? REPO_WANT_LOCK : 0u),
+                            out);
 }
 
 void repo_access_close(struct repo_access *a)
