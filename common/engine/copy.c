@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/engine/revive.h"
 #include "common/engine/workq.h"
 #include "common/repo/idset.h"
 #include "common/repo/tree_stream.h"
@@ -127,7 +128,8 @@ static struct err *walk(struct copy *c, const struct digest *id, unsigned depth)
     }
 }
 
-static struct err *store_snapshot(struct copy *c, const struct snapshot *s)
+static struct err *store_snapshot(struct copy *c, const struct snapshot *s,
+                                  struct idset *seen)
 {
     AUTO_BUF struct buf json = {0};
     AUTO_BUF struct buf copied = {0};
@@ -136,8 +138,10 @@ static struct err *store_snapshot(struct copy *c, const struct snapshot *s)
     TRY(repo_read_file(c->walk_io, REPO_SNAPSHOT, &s->id, &json));
     TRY(snapshot_copy(json.data, json.len, &s->id, &copied));
     repo_seal_file(c->to_io, copied.data, copied.len, &sealed, &id);
+    TRY(revive_used(c->to_io, &s->tree, c->opts->to_lock, seen));
     TRY(repo_lock_check(c->opts->to_lock));
     TRY(repo_put_file(c->to, REPO_SNAPSHOT, &id, sealed.data, sealed.len));
+    TRY(revive_used(c->to_io, &s->tree, c->opts->to_lock, seen));
     c->out->snapshots++;
     if (c->opts->stored)
         c->opts->stored(c->opts->stored_ctx, s, &id);
@@ -156,7 +160,10 @@ static struct err *copy_one(struct copy *c, const struct snapshot *s)
     pthread_mutex_unlock(&c->mu);
     TRY(e);
     TRY(repo_flush(c->to_io));
-    return store_snapshot(c, s);
+    struct idset seen = {0};
+    e = store_snapshot(c, s, &seen);
+    idset_fini(&seen);
+    return e;
 }
 
 static const struct digest *root_id(const struct snapshot *s)

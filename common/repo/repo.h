@@ -153,6 +153,10 @@ struct repo_file {
 /* All files of a kind, by id; names that are no ids are ignored. *out is malloc. */
 struct err *repo_list(struct repo *r, enum repo_kind kind, struct repo_file **out,
                       size_t *n) MUST_USE;
+/* Index files that were stored since the index was loaded, by others than this struct
+ * repo. *out is malloc. */
+struct err *repo_list_new_index(struct repo *r, struct repo_file **out,
+                                size_t *n) MUST_USE;
 
 /* Opens one stored blob (as in a pack) and checks it against its id; appends to out. */
 struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
