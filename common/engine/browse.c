@@ -115,9 +115,11 @@ static void drop(struct browse *b, struct item *it)
     item_free(it);
 }
 
+/* The last one stays whatever its size: each entry of a very large directory is asked for
+ * by a call of its own. */
 static void trim(struct browse *b, struct rest *r)
 {
-    while (r->bytes > r->limit && r->oldest)
+    while (r->bytes > r->limit && r->oldest != r->newest)
         drop(b, r->oldest);
 }
 

@@ -30,41 +30,11 @@ void tree_stream_free(struct tree_stream *s)
 
 /* ---- opening ---- */
 
-struct verify {
-    struct hash *hash;
-    uint64_t bytes;
-};
-
-static struct err *add_to_hash(void *ctx, const void *data, size_t n)
-{
-    struct verify *v = ctx;
-    hash_add(v->hash, data, n);
-    v->bytes += n;
-    return NULL;
-}
-
-/* Unpacks it once only to see that it is right. */
-static struct err *verify_long(struct repo_io *io, const struct blob_entry *e,
-                               const char *frame, size_t n)
-{
-    struct verify v = {.hash = hash_new()};
-    struct digest real;
-    struct err *bad = zst_unpack_to(io->zst, frame, n, e->plain, add_to_hash, &v);
-    hash_end(v.hash, &real);
-    TRY(bad);
-    if (v.bytes != e->plain)
-        return err_new(ERR_CORRUPT, "it holds less than the index says");
-    return repo_verify_blob(e, &real);
-}
-
 static struct err *open_long(struct repo_io *io, const struct blob_entry *e,
                              struct tree_stream *s)
 {
-    char *frame = s->bytes.data + CRYPT_IV;
-    size_t n = e->length - CRYPT_OVERHEAD;
-    TRY(crypt_open(io->crypt, (const uint8_t *)s->bytes.data, e->length, frame));
-    TRY(verify_long(io, e, frame, n));
-    s->unpack = zst_reader_new(frame, n);
+    TRY(repo_verify_sealed(io, e, s->bytes.data));
+    s->unpack = zst_reader_new(s->bytes.data + CRYPT_IV, e->length - CRYPT_OVERHEAD);
     s->room = mem_alloc(STEP);
     return NULL;
 }
