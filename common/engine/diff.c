@@ -5,14 +5,13 @@
 #include "common/base/buf.h"
 #include "common/repo/tree_stream.h"
 
-enum { DEPTH_MAX = 10000 };
+enum { DEPTH_MAX = 10000, PROGRESS_DIRS = 100 };
 
 struct diff {
     struct repo_io *io;
-    diff_visit *visit;
-    void *ctx;
-    const atomic_bool *cancel;
+    const struct diff_opts *opts;
     struct diff_result *out;
+    uint64_t dirs; /* looked at */
     struct buf path;
 };
 
@@ -65,7 +64,7 @@ static struct err *report(struct diff *d, enum diff_what what, const struct node
         r->bytes_removed += before->size;
     if (after && what != DIFF_METADATA)
         r->bytes_added += after->size;
-    return d->visit(d->ctx, &change);
+    return d->opts->visit(d->opts->visit_ctx, &change);
 }
 
 static struct err *diff_dirs(struct diff *d, const struct digest *before,
@@ -126,12 +125,14 @@ static struct err *diff_dirs(struct diff *d, const struct digest *before,
 {
     AUTO(tree_stream) struct tree_stream *a = NULL;
     AUTO(tree_stream) struct tree_stream *b = NULL;
-    if (d->cancel && atomic_load(d->cancel))
+    if (d->opts->cancel && atomic_load(d->opts->cancel))
         return err_new(ERR_CANCELLED, "cancelled");
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
     if (before && after && digest_equal(before, after))
         return NULL;
+    if (d->opts->progress && d->dirs++ % PROGRESS_DIRS == 0)
+        d->opts->progress(d->opts->progress_ctx, d->dirs - 1);
     if (before)
         TRY(tree_stream_open(d->io, before, &a));
     if (after)
@@ -140,10 +141,10 @@ static struct err *diff_dirs(struct diff *d, const struct digest *before,
 }
 
 struct err *diff_trees(struct repo_io *io, const struct digest *before,
-                       const struct digest *after, diff_visit *visit, void *ctx,
-                       const atomic_bool *cancel, struct diff_result *out)
+                       const struct digest *after, const struct diff_opts *opts,
+                       struct diff_result *out)
 {
-    struct diff d = {io, visit, ctx, cancel, out, {0}};
+    struct diff d = {.io = io, .opts = opts, .out = out};
     *out = (struct diff_result){0};
     struct err *e = diff_dirs(&d, before, after, 0);
     buf_fini(&d.path);
