@@ -138,6 +138,29 @@ void hash_end(struct hash *h, struct digest *out)
     free(h);
 }
 
+void hash_add_two(struct hash *a, const void *data, size_t n, struct hash *b,
+                  const void *more, size_t more_n)
+{
+    const uint8_t *x = data, *y = more;
+    if (!a->ctx && !b->ctx && n && more_n) {
+        size_t i = fill_block(a, x, n), j = fill_block(b, y, more_n);
+        size_t blocks = (n - i < more_n - j ? n - i : more_n - j) / 64;
+        if (blocks) { /* then neither's block is begun */
+            sha256_ni_two(a->state, x + i, b->state, y + j, blocks);
+            a->total += blocks * 64;
+            b->total += blocks * 64;
+        }
+        i += blocks * 64;
+        j += blocks * 64;
+        x += i;
+        y += j;
+        n -= i;
+        more_n -= j;
+    }
+    hash_add(a, x, n);
+    hash_add(b, y, more_n);
+}
+
 void hash_bytes_beside(const void *data, size_t n, struct digest *out, struct hash *other,
                        const void *more, size_t more_n)
 {
@@ -146,21 +169,9 @@ void hash_bytes_beside(const void *data, size_t n, struct digest *out, struct ha
         hash_bytes(data, n, out);
         return;
     }
-    const uint8_t *a = data, *b = more;
     struct hash h;
     begin(&h);
-    size_t used = fill_block(other, b, more_n);
-    size_t blocks = (n < more_n - used ? n : more_n - used) / 64, bytes = blocks * 64;
-    if (blocks) { /* then the other's block is not begun */
-        sha256_ni_two(h.state, a, other->state, b + used, blocks);
-        h.total = bytes;
-        other->total += bytes;
-    }
-    used += bytes;
-    if (used < more_n)
-        add(other, b + used, more_n - used);
-    if (bytes < n)
-        add(&h, a + bytes, n - bytes);
+    hash_add_two(&h, data, n, other, more, more_n);
     end(&h, out);
 }
 

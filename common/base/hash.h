@@ -20,6 +20,10 @@ struct hash *hash_new(void);
 void hash_add(struct hash *h, const void *data, size_t n);
 void hash_end(struct hash *h, struct digest *out);
 
+/* hash_add(a, data) and hash_add(b, more) at once: what both have in length costs little
+ * more than once. */
+void hash_add_two(struct hash *a, const void *data, size_t n, struct hash *b,
+                  const void *more, size_t more_n);
 /* hash_bytes(data) and hash_add(other, more) at once, which takes little longer than the
  * longer of the two. */
 void hash_bytes_beside(const void *data, size_t n, struct digest *out, struct hash *other,

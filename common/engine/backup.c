@@ -10,6 +10,7 @@
 #include "common/engine/backup_own.h"
 #include "common/engine/check.h"
 #include "common/engine/find.h"
+#include "common/engine/revive.h"
 
 static const char program_version[] = "stillpoint";
 
@@ -166,6 +167,24 @@ static void fill_snapshot(const struct backup_opts *opts, const struct digest *t
     }
 }
 
+/* Looks for packs that a reclaim takes away before the snapshot is stored and after. What
+ * is published later than that knows the snapshot. */
+static struct err *put_snapshot(struct repo_io *io, const struct backup_opts *opts,
+                                const struct digest *tree, const struct digest *id,
+                                const void *sealed, size_t n)
+{
+    struct idset seen = {0};
+    struct err *e = revive_used(io, tree, opts->lock, &seen);
+    if (!e && opts->lock)
+        e = repo_lock_check(opts->lock);
+    if (!e)
+        e = repo_put_file(repo_io_repo(io), REPO_SNAPSHOT, id, sealed, n);
+    if (!e)
+        e = revive_used(io, tree, opts->lock, &seen);
+    idset_fini(&seen);
+    return e;
+}
+
 /* Journal first, upload second: after a crash between the two the retry stores the same
  * file, not a second snapshot. */
 static struct err *store_snapshot(struct repo_io *io, const struct backup_opts *opts,
@@ -184,7 +203,7 @@ static struct err *store_snapshot(struct repo_io *io, const struct backup_opts *
     if (opts->journal)
         TRY_CTX(opts->journal(opts->journal_ctx, id, sealed.data, sealed.len),
                 "journal the snapshot");
-    return repo_put_file(repo_io_repo(io), REPO_SNAPSHOT, id, sealed.data, sealed.len);
+    return put_snapshot(io, opts, tree, id, sealed.data, sealed.len);
 }
 
 /* Reads the snapshot that an earlier attempt journaled. INVALID: it is of something
@@ -205,13 +224,13 @@ static struct err *read_journaled(struct repo_io *io, const struct backup_opts *
 }
 
 /* Stores journaled bytes when all they refer to is there. */
-static struct err *store_journaled(struct repo *r, const struct backup_opts *opts,
+static struct err *store_journaled(struct repo_io *io, const struct backup_opts *opts,
                                    const struct snapshot *s, struct backup_result *out)
 {
     out->snapshot = s->id;
     out->tree = s->tree;
     out->summary = s->summary;
-    return repo_put_file(r, REPO_SNAPSHOT, &s->id, opts->journaled, opts->journaled_n);
+    return put_snapshot(io, opts, &s->tree, &s->id, opts->journaled, opts->journaled_n);
 }
 
 static struct err *try_journaled(struct repo *r, struct repo_io *io,
@@ -224,7 +243,7 @@ static struct err *try_journaled(struct repo *r, struct repo_io *io,
         return e;
     *done = e == NULL;
     err_free(e);
-    return *done ? store_journaled(r, opts, s, out) : NULL;
+    return *done ? store_journaled(io, opts, s, out) : NULL;
 }
 
 /* The tree of the partition in the parent snapshot. */
@@ -366,7 +385,7 @@ struct err *backup_run(struct repo *r, const struct backup_opts *opts,
     backup_end(&b);
     TRY_CTX(e, "backup of '%s'", opts->path);
     if (opts->journaled && digest_equal(&earlier.tree, &out->tree))
-        return store_journaled(r, opts, &earlier, out);
+        return store_journaled(io, opts, &earlier, out);
     return store_snapshot(io, opts, &out->tree, &out->summary, &out->snapshot);
 }
 

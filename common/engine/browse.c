@@ -6,10 +6,11 @@
 
 #include "common/base/mem.h"
 #include "common/engine/workq.h"
+#include "common/repo/tree_stream.h"
 
 enum { BUCKETS = 1024, IOS_KEPT = 4, SPARES = 4, AHEAD = 3, WISHES = 16, HELPERS = 2 };
 
-/* Something decoded: a blob's bytes or a tree. */
+/* Something decoded: a blob's bytes or a directory's list. */
 struct item {
     struct item *next;          /* in its bucket */
     struct item *newer, *older; /* in order of use; only while nobody uses it */
@@ -20,7 +21,7 @@ struct item {
     unsigned users;
     size_t bytes;
     struct buf data;
-    struct tree tree;
+    struct dirlist list;
     struct err *error; /* why it could not be loaded */
 };
 
@@ -93,7 +94,7 @@ static void lay_down(struct browse *b, struct item *it)
 static void item_free(struct item *it)
 {
     buf_fini(&it->data);
-    tree_fini(&it->tree);
+    dirlist_fini(&it->list);
     err_free(it->error);
     free(it);
 }
@@ -114,9 +115,11 @@ static void drop(struct browse *b, struct item *it)
     item_free(it);
 }
 
+/* The last one stays whatever its size: each entry of a very large directory is asked for
+ * by a call of its own. */
 static void trim(struct browse *b, struct rest *r)
 {
-    while (r->bytes > r->limit && r->oldest)
+    while (r->bytes > r->limit && r->oldest != r->newest)
         drop(b, r->oldest);
 }
 
@@ -159,13 +162,20 @@ static void give_io(struct browse *b, struct repo_io *io)
     repo_io_free(io);
 }
 
-/* What a list takes, about: its nodes and their texts. */
-static size_t tree_bytes(const struct tree *t)
+static struct err *load_list(struct repo_io *io, const struct digest *id,
+                             struct dirlist *out)
 {
-    size_t bytes = t->cap * sizeof *t->nodes;
-    for (size_t i = 0; i < t->n; i++)
-        bytes += 128 + t->nodes[i].content_cap * sizeof *t->nodes[i].content;
-    return bytes;
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
+    TRY(tree_stream_open(io, id, &s));
+    for (;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            break;
+        dirlist_add(out, nd);
+    }
+    dirlist_trim(out);
+    return NULL;
 }
 
 static void load(struct browse *b, struct item *it)
@@ -173,14 +183,14 @@ static void load(struct browse *b, struct item *it)
     struct repo_io *io = take_io(b, it);
     struct err *e;
     if (it->type == BLOB_TREE)
-        e = repo_load_tree(io, &it->id, &it->tree);
+        e = load_list(io, &it->id, &it->list);
     else
         e = repo_load_blob(io, it->type, &it->id, &it->data);
     give_io(b, io);
     pthread_mutex_lock(&b->mu);
     it->error = e;
     it->ready = true;
-    it->bytes = it->data.cap + tree_bytes(&it->tree);
+    it->bytes = it->data.cap + dirlist_bytes(&it->list);
     b->rest[it->type].bytes += it->bytes;
     pthread_cond_broadcast(&b->loaded);
     pthread_mutex_unlock(&b->mu);
@@ -224,19 +234,19 @@ static struct err *get_item(struct browse *b, enum blob_type type,
     return e;
 }
 
-struct err *browse_tree_get(struct browse *b, const struct digest *id,
-                            const struct tree **out)
+struct err *browse_list_get(struct browse *b, const struct digest *id,
+                            const struct dirlist **out)
 {
     struct item *it = NULL;
     TRY(get_item(b, BLOB_TREE, id, &it));
-    *out = &it->tree;
+    *out = &it->list;
     return NULL;
 }
 
-void browse_tree_put(struct browse *b, const struct tree *t)
+void browse_list_put(struct browse *b, const struct dirlist *l)
 {
-    if (t)
-        put_item(b, (struct item *)((uintptr_t)t - offsetof(struct item, tree)));
+    if (l)
+        put_item(b, (struct item *)((uintptr_t)l - offsetof(struct item, list)));
 }
 
 /* ---- ahead ---- */

@@ -1,8 +1,9 @@
-/* Reading snapshots at random, as a mounted filesystem does: trees and blobs are kept in
+/* Reading snapshots at random, as a mounted filesystem does: lists and blobs are kept in
  * a cache of bounded size, and what a reader will want next is decoded ahead. Any thread.
  *
- * Memory: BROWSE_BLOB_BYTES of blobs and BROWSE_TREE_BYTES of directory lists, besides
- * those in use: a blob for each thread that reads, a list for each open directory. */
+ * Memory: BROWSE_BLOB_BYTES of blobs and BROWSE_TREE_BYTES of directory lists
+ * (dirlist.h), besides those in use: a blob for each thread that reads, a list for each open
+ * directory; or the one that was used last, should it be larger. */
 #ifndef COMMON_ENGINE_BROWSE_H
 #define COMMON_ENGINE_BROWSE_H
 
@@ -11,9 +12,10 @@
 
 #include "common/base/attr.h"
 #include "common/base/err.h"
+#include "common/engine/dirlist.h"
 #include "common/repo/repo.h"
 
-enum { BROWSE_BLOB_BYTES = 24 << 20, BROWSE_TREE_BYTES = 16 << 20 };
+enum { BROWSE_BLOB_BYTES = 24 << 20, BROWSE_TREE_BYTES = 8 << 20 };
 
 struct browse;
 /* Needs: index loaded; the repository outlives it. */
@@ -21,10 +23,10 @@ struct err *browse_new(struct repo *r, struct browse **out) MUST_USE;
 void browse_free(struct browse *b);
 DEFINE_AUTO(browse, struct browse *, browse_free);
 
-/* A directory's list, borrowed until browse_tree_put. */
-struct err *browse_tree_get(struct browse *b, const struct digest *id,
-                            const struct tree **out) MUST_USE;
-void browse_tree_put(struct browse *b, const struct tree *t);
+/* A directory's list, borrowed until browse_list_put. */
+struct err *browse_list_get(struct browse *b, const struct digest *id,
+                            const struct dirlist **out) MUST_USE;
+void browse_list_put(struct browse *b, const struct dirlist *l);
 
 /* An open file: where each of its blobs begins. Threads may share it. */
 struct browse_file;

@@ -225,6 +225,7 @@ struct err *check_run(struct repo *r, const struct check_opts *opts,
     struct err *e = check_all(&c);
     for (unsigned i = 0; i < workers; i++)
         repo_io_free(c.ios[i]);
+    check_rooms_fini(&c);
     bitmap_fini(&c.bad_packs);
     bitmap_fini(&c.lost);
     out->packs = index_packs(repo_index(r));

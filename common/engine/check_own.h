@@ -44,11 +44,18 @@ struct err *walk_add(struct walk *w, const struct digest *tree) MUST_USE;
 /* Walks everything that was added; then more may be. */
 struct err *walk_run(struct walk *w) MUST_USE;
 
+/* A worker's buffers, kept from pack to pack. */
+struct check_room {
+    struct buf run;
+    struct buf plain[2];
+};
+
 struct check {
     struct repo *repo;
     const struct check_opts *opts;
     struct check_result *out;
     struct repo_io *ios[CHECK_WORKERS_MAX];
+    struct check_room rooms[CHECK_WORKERS_MAX];
     struct bitmap bad_packs; /* missing, or of the wrong size */
     struct bitmap lost;      /* blobs without any copy that can be read, by number */
     atomic_bool any_lost;
@@ -57,6 +64,7 @@ struct check {
     atomic_uint_fast64_t bytes;
 };
 bool check_is_cancelled(const atomic_bool *cancel);
+void check_rooms_fini(struct check *c);
 /* Reads the packs that the options name. */
 struct err *check_packs(struct check *c) MUST_USE;
 /* Marks the blobs of a pack that cannot be read elsewhere either. */

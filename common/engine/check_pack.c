@@ -8,9 +8,23 @@
 #include "common/engine/workq.h"
 #include "common/repo/pack.h"
 
-enum { RUN_BYTES = 4 << 20 };
+enum {
+    RUN_BYTES = 4 << 20,
+    HELD_BYTES = 16 << 20, /* of a blob that is unpacked as a whole */
+    WAIT_BYTES = 2 << 20,  /* of a blob that may wait for the next one */
+};
 
-/* One pack being read from front to end. */
+/* A blob that is decoded and not hashed to its end yet. */
+struct lane {
+    struct blob_entry blob;
+    struct buf plain;
+    size_t at;         /* hashed so far */
+    struct hash *hash; /* NULL: the lane is free */
+};
+
+/* One pack being read from front to end. Everything in it is hashed twice, as part of the
+ * pack and of its blob; the processor hashes two streams in hardly more time than one. So
+ * what is left of a blob when the pack's bytes are used up waits for the next blob. */
 struct reading {
     struct check *check;
     struct repo_io *io;
@@ -18,8 +32,9 @@ struct reading {
     const char *what; /* "pack ID" */
     struct hash *hash;
     struct buf run;
-    struct buf blob;
-    uint64_t at; /* up to here it was read */
+    size_t hashed;        /* of run */
+    struct lane lanes[2]; /* the first: who waits */
+    uint64_t at;          /* up to here it was read */
     bool damaged;
 };
 
@@ -27,12 +42,107 @@ static struct err *read_to(struct reading *rd, uint64_t end)
 {
     size_t n = (size_t)(end - rd->at);
     buf_clear(&rd->run);
+    rd->hashed = 0;
     TRY(repo_read_pack(rd->check->repo, rd->id, rd->at, buf_room(&rd->run, n), n));
     rd->run.len = n;
     rd->at = end;
-    hash_add(rd->hash, rd->run.data, n);
     atomic_fetch_add(&rd->check->bytes, n);
     return NULL;
+}
+
+static void note_blob(struct reading *rd, const struct blob_entry *blob, struct err *e)
+{
+    char hex[65];
+    if (!e)
+        return;
+    digest_hex(&blob->id, hex);
+    rd->damaged = true;
+    problems_add(&rd->check->out->problems, rd->what, err_wrap(e, "blob %s", hex));
+}
+
+static size_t left_of(const struct lane *l)
+{
+    return l->hash ? l->plain.len - l->at : 0;
+}
+
+static void end_lane(struct reading *rd, struct lane *l)
+{
+    struct digest real;
+    if (!l->hash)
+        return;
+    hash_add(l->hash, l->plain.data + l->at, left_of(l));
+    hash_end(STEAL(l->hash), &real);
+    note_blob(rd, &l->blob, repo_verify_blob(&l->blob, &real));
+}
+
+/* The pack's own bytes up to `end` of the run, beside the lane if it has any left. */
+static void hash_run(struct reading *rd, struct lane *l, size_t end)
+{
+    const char *data = rd->run.data + rd->hashed;
+    size_t n = end - rd->hashed, beside = left_of(l) < n ? left_of(l) : n;
+    if (beside)
+        hash_add_two(rd->hash, data, beside, l->hash, l->plain.data + l->at, beside);
+    l->at += beside;
+    rd->hashed += beside;
+}
+
+/* Hashes the blob in the second lane as far as it has company. */
+static void hash_blob(struct reading *rd, size_t run_end)
+{
+    struct lane *a = &rd->lanes[0], *b = &rd->lanes[1];
+    size_t n = left_of(a) < b->plain.len ? left_of(a) : b->plain.len;
+    b->hash = hash_new();
+    if (n)
+        hash_add_two(a->hash, a->plain.data + a->at, n, b->hash, b->plain.data, n);
+    a->at += n;
+    b->at = n;
+    if (left_of(b)) {
+        end_lane(rd, a);
+        hash_run(rd, b, run_end);
+    } else {
+        hash_run(rd, a, run_end);
+    }
+    if (!left_of(a))
+        end_lane(rd, a);
+    if (!left_of(b) || b->plain.len > WAIT_BYTES) {
+        end_lane(rd, b);
+        return;
+    }
+    const struct lane ended = *a;
+    *a = *b;
+    *b = ended;
+}
+
+/* A blob too long to be held: the list of a very large directory. */
+static void verify_long(struct reading *rd, const struct blob_entry *blob, size_t at)
+{
+    size_t end = at + blob->length;
+    hash_add(rd->hash, rd->run.data + rd->hashed, end - rd->hashed);
+    rd->hashed = end;
+    note_blob(rd, blob, repo_verify_sealed(rd->io, blob, rd->run.data + at));
+}
+
+/* Decodes the blobs from *c on that lie in the run, which begins at `start`. */
+static void decode_run(struct reading *rd, struct index_cursor *c, uint64_t start)
+{
+    bool inside = true;
+    while (inside && c->blob.offset < rd->at) {
+        size_t at = (size_t)(c->blob.offset - start);
+        struct lane *l = &rd->lanes[1];
+        if (c->blob.plain > HELD_BYTES) {
+            verify_long(rd, &c->blob, at);
+            inside = index_next(c);
+            continue;
+        }
+        buf_clear(&l->plain);
+        l->blob = c->blob;
+        struct err *e =
+            repo_unseal_blob(rd->io, &c->blob, (uint8_t *)rd->run.data + at, &l->plain);
+        note_blob(rd, &c->blob, e);
+        if (!e)
+            hash_blob(rd, at + c->blob.length);
+        inside = index_next(c);
+    }
 }
 
 /* Reads blobs from *c on, up to RUN_BYTES at once, and decodes each. `c` stands at a blob
@@ -47,21 +157,8 @@ static struct err *read_run(struct reading *rd, struct index_cursor *c, bool *mo
     } while (*more && end.blob.offset == last &&
              end.blob.offset + (uint64_t)end.blob.length - start <= RUN_BYTES);
     TRY(read_to(rd, last));
-    bool inside = true;
-    while (inside && c->blob.offset < last) {
-        char hex[65];
-        buf_clear(&rd->blob);
-        struct err *e = repo_decode_blob(
-            rd->io, &c->blob, (uint8_t *)rd->run.data + (c->blob.offset - start),
-            &rd->blob);
-        if (e) {
-            digest_hex(&c->blob.id, hex);
-            rd->damaged = true;
-            problems_add(&rd->check->out->problems, rd->what,
-                         err_wrap(e, "blob %s", hex));
-        }
-        inside = index_next(c);
-    }
+    decode_run(rd, c, start);
+    hash_add(rd->hash, rd->run.data + rd->hashed, rd->run.len - rd->hashed);
     return NULL;
 }
 
@@ -86,6 +183,7 @@ static struct err *check_header(struct reading *rd, size_t pack, uint64_t bytes)
     struct blob_entry *list = NULL;
     size_t n = 0;
     TRY(read_to(rd, bytes));
+    hash_add(rd->hash, rd->run.data, rd->run.len);
     TRY(pack_read_header(repo_crypt(rd->io), rd->run.data, rd->run.len, bytes, &list,
                          &n));
     struct err *e = same_entries(repo_index(rd->check->repo), pack, list, n);
@@ -116,7 +214,12 @@ static void check_pack(void *ctx, unsigned worker, void *job)
 {
     struct check *c = ctx;
     const struct index *ix = repo_index(c->repo);
-    struct reading rd = {.check = c, .io = c->ios[worker], .id = job};
+    struct check_room *room = &c->rooms[worker];
+    struct reading rd = {.check = c,
+                         .io = c->ios[worker],
+                         .id = job,
+                         .run = room->run,
+                         .lanes = {{.plain = room->plain[0]}, {.plain = room->plain[1]}}};
     char hex[65], what[80];
     struct digest real;
     size_t pack = 0;
@@ -128,19 +231,28 @@ static void check_pack(void *ctx, unsigned worker, void *job)
     rd.hash = hash_new();
     index_find_pack(ix, rd.id, &pack);
     struct err *e = check_bytes(&rd, pack);
+    end_lane(&rd, &rd.lanes[0]);
     hash_end(rd.hash, &real);
     bool cancelled = check_is_cancelled(c->opts->cancel);
     if (!e && !cancelled && !digest_equal(&real, rd.id))
         e = err_new(ERR_CORRUPT, "its bytes do not match its name");
     rd.damaged |= e != NULL;
     problems_add(&c->out->problems, what, e);
-    buf_fini(&rd.run);
-    buf_fini(&rd.blob);
+    *room = (struct check_room){rd.run, {rd.lanes[0].plain, rd.lanes[1].plain}};
     if (rd.damaged && !cancelled)
         check_mark_lost(c, rd.io, pack);
     uint64_t done = atomic_fetch_add(&c->done, 1) + 1;
     if (c->opts->progress)
         c->opts->progress(c->opts->progress_ctx, done, c->packs_to_read);
+}
+
+void check_rooms_fini(struct check *c)
+{
+    for (size_t i = 0; i < CHECK_WORKERS_MAX; i++) {
+        buf_fini(&c->rooms[i].run);
+        buf_fini(&c->rooms[i].plain[0]);
+        buf_fini(&c->rooms[i].plain[1]);
+    }
 }
 
 void check_mark_lost(struct check *c, struct repo_io *io, size_t pack)

@@ -5,6 +5,7 @@
 #include "common/base/mem.h"
 #include "common/engine/check_own.h"
 #include "common/engine/workq.h"
+#include "common/repo/tree_stream.h"
 
 void bitmap_init(struct bitmap *b, size_t n)
 {
@@ -120,14 +121,12 @@ static void note(struct walk *w, const struct digest *tree, struct err *e)
 
 static void look_at(struct walk *w, struct repo_io *io, const struct digest *tree)
 {
-    AUTO_TREE struct tree t = {0};
-    struct err *e = repo_load_tree(io, tree, &t);
-    if (e) {
-        note(w, tree, e);
-        return;
-    }
-    for (size_t i = 0; i < t.n; i++)
-        note(w, tree, look_at_node(w, &t.nodes[i]));
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
+    struct err *e = tree_stream_open(io, tree, &s);
+    while (!e && !(e = tree_stream_next(s, &nd)) && nd)
+        note(w, tree, look_at_node(w, nd));
+    note(w, tree, e);
 }
 
 /* One thread: until no tree waits and nobody looks at one that may add more. */
@@ -211,10 +210,33 @@ static struct err *name_node(struct naming *n, const struct node *nd, unsigned d
     return NULL;
 }
 
+/* All entries of a directory. */
+static struct err *name_nodes(struct naming *n, struct tree_stream *s, unsigned depth,
+                              bool *clean, bool *readable)
+{
+    struct node *nd = NULL;
+    for (;;) {
+        struct err *e = tree_stream_next(s, &nd);
+        if (e) {
+            err_free(e);
+            *readable = false;
+            return NULL;
+        }
+        if (!nd)
+            return NULL;
+        size_t length = n->path.len;
+        buf_char(&n->path, '/');
+        buf_str(&n->path, nd->name);
+        TRY(name_node(n, nd, depth, clean));
+        n->path.len = length;
+        n->path.data[length] = '\0';
+    }
+}
+
 static struct err *name_in(struct naming *n, const struct digest *tree, unsigned depth,
                            bool *clean)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
     size_t number = index_number(repo_index(n->check->repo), BLOB_TREE, tree);
     bool all_clean = true;
     if (check_is_cancelled(n->check->opts->cancel))
@@ -223,20 +245,14 @@ static struct err *name_in(struct naming *n, const struct digest *tree, unsigned
         return NULL;
     struct err *e = number == SIZE_MAX || depth > CHECK_DEPTH_MAX
                         ? err_new(ERR_LIMIT, "it cannot be read")
-                        : repo_load_tree(n->io, tree, &t);
-    if (e) {
-        err_free(e);
+                        : tree_stream_open(n->io, tree, &s);
+    bool readable = e == NULL;
+    err_free(e);
+    if (readable)
+        TRY(name_nodes(n, s, depth, &all_clean, &readable));
+    if (!readable) {
         name_one(n, "directory");
-        *clean = false;
-        return NULL;
-    }
-    for (size_t i = 0; i < t.n; i++) {
-        size_t length = n->path.len;
-        buf_char(&n->path, '/');
-        buf_str(&n->path, t.nodes[i].name);
-        TRY(name_node(n, &t.nodes[i], depth, &all_clean));
-        n->path.len = length;
-        n->path.data[length] = '\0';
+        all_clean = false;
     }
     if (all_clean)
         bitmap_add(n->clean, number);

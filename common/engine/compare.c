@@ -9,6 +9,7 @@
 #include "common/base/mem.h"
 #include "common/engine/find.h"
 #include "common/engine/scan.h"
+#include "common/repo/tree_stream.h"
 
 struct comparison {
     struct repo_io *io;
@@ -91,11 +92,11 @@ static struct err *compare_node(struct comparison *c, int dir_fd, const struct n
     return compare_dir(c, &nd->subtree, fd);
 }
 
-static struct err *compare_entry(struct comparison *c, int dir_fd, const struct tree *t,
-                                 const char *name, size_t *matched)
+/* `nd`: what the snapshot has of that name, or NULL. */
+static struct err *compare_entry(struct comparison *c, int dir_fd, const char *name,
+                                 const struct node *nd)
 {
     struct stat st;
-    const struct node *nd = tree_find(t, name);
     const struct check_compare *o = c->opts;
     if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW))
         return err_os(errno, "look at '%s'", buf_text(&c->path));
@@ -105,35 +106,40 @@ static struct err *compare_entry(struct comparison *c, int dir_fd, const struct 
         return NULL;
     if (!nd)
         return differs(c, "is not in the snapshot");
-    (*matched)++;
     return compare_node(c, dir_fd, nd, &st);
 }
 
-static struct err *compare_entries(struct comparison *c, int dir_fd, const struct tree *t,
-                                   const struct strings *entries)
+/* Both are sorted by name. */
+static struct err *compare_entries(struct comparison *c, int dir_fd,
+                                   struct tree_stream *s, const struct strings *entries)
 {
-    size_t matched = 0;
+    struct node *nd = NULL;
+    TRY(tree_stream_next(s, &nd));
     for (size_t i = 0; i < entries->n; i++) {
+        const char *name = entries->items[i];
+        int order = nd ? strcmp(nd->name, name) : 1;
         size_t length = c->path.len;
+        if (order < 0)
+            break;
         buf_char(&c->path, '/');
-        buf_str(&c->path, entries->items[i]);
-        TRY(compare_entry(c, dir_fd, t, entries->items[i], &matched));
+        buf_str(&c->path, name);
+        TRY(compare_entry(c, dir_fd, name, order == 0 ? nd : NULL));
         c->path.len = length;
         c->path.data[length] = '\0';
+        if (order == 0)
+            TRY(tree_stream_next(s, &nd));
     }
-    if (matched != t->n)
-        return differs(c, "lacks entries that are in the snapshot");
-    return NULL;
+    return nd ? differs(c, "lacks entries that are in the snapshot") : NULL;
 }
 
 static struct err *compare_dir(struct comparison *c, const struct digest *tree, int fd)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
     struct strings entries = {0};
-    TRY(repo_load_tree(c->io, tree, &t));
+    TRY(tree_stream_open(c->io, tree, &s));
     struct err *e = scan_dir(fd, &entries);
     if (!e)
-        e = compare_entries(c, fd, &t, &entries);
+        e = compare_entries(c, fd, s, &entries);
     strings_fini(&entries);
     return e;
 }

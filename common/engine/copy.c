@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/engine/revive.h"
 #include "common/engine/workq.h"
 #include "common/repo/idset.h"
+#include "common/repo/tree_stream.h"
 
 enum { DEPTH_MAX = 10000, WORKERS_MAX = 16, QUEUE_PER_WORKER = 4 };
 
@@ -106,25 +108,28 @@ static void want_blob(struct copy *c, enum blob_type type, const struct digest *
  */
 static struct err *walk(struct copy *c, const struct digest *id, unsigned depth)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
     if (idset_has(&c->seen[BLOB_TREE], id))
         return NULL;
     TRY(may_go_on(c));
-    TRY(repo_load_tree(c->walk_io, id, &t));
+    TRY(tree_stream_open(c->walk_io, id, &s));
     want_blob(c, BLOB_TREE, id);
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    for (;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            return NULL;
         for (size_t j = 0; j < nd->content_n; j++)
             want_blob(c, BLOB_DATA, &nd->content[j]);
         if (nd->type == NODE_DIR)
             TRY(walk(c, &nd->subtree, depth + 1));
     }
-    return NULL;
 }
 
-static struct err *store_snapshot(struct copy *c, const struct snapshot *s)
+static struct err *store_snapshot(struct copy *c, const struct snapshot *s,
+                                  struct idset *seen)
 {
     AUTO_BUF struct buf json = {0};
     AUTO_BUF struct buf copied = {0};
@@ -133,8 +138,10 @@ static struct err *store_snapshot(struct copy *c, const struct snapshot *s)
     TRY(repo_read_file(c->walk_io, REPO_SNAPSHOT, &s->id, &json));
     TRY(snapshot_copy(json.data, json.len, &s->id, &copied));
     repo_seal_file(c->to_io, copied.data, copied.len, &sealed, &id);
+    TRY(revive_used(c->to_io, &s->tree, c->opts->to_lock, seen));
     TRY(repo_lock_check(c->opts->to_lock));
     TRY(repo_put_file(c->to, REPO_SNAPSHOT, &id, sealed.data, sealed.len));
+    TRY(revive_used(c->to_io, &s->tree, c->opts->to_lock, seen));
     c->out->snapshots++;
     if (c->opts->stored)
         c->opts->stored(c->opts->stored_ctx, s, &id);
@@ -153,7 +160,10 @@ static struct err *copy_one(struct copy *c, const struct snapshot *s)
     pthread_mutex_unlock(&c->mu);
     TRY(e);
     TRY(repo_flush(c->to_io));
-    return store_snapshot(c, s);
+    struct idset seen = {0};
+    e = store_snapshot(c, s, &seen);
+    idset_fini(&seen);
+    return e;
 }
 
 static const struct digest *root_id(const struct snapshot *s)

@@ -3,15 +3,15 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/repo/tree_stream.h"
 
-enum { DEPTH_MAX = 10000 };
+enum { DEPTH_MAX = 10000, PROGRESS_DIRS = 100 };
 
 struct diff {
     struct repo_io *io;
-    diff_visit *visit;
-    void *ctx;
-    const atomic_bool *cancel;
+    const struct diff_opts *opts;
     struct diff_result *out;
+    uint64_t dirs; /* looked at */
     struct buf path;
 };
 
@@ -64,7 +64,7 @@ static struct err *report(struct diff *d, enum diff_what what, const struct node
         r->bytes_removed += before->size;
     if (after && what != DIFF_METADATA)
         r->bytes_added += after->size;
-    return d->visit(d->ctx, &change);
+    return d->opts->visit(d->opts->visit_ctx, &change);
 }
 
 static struct err *diff_dirs(struct diff *d, const struct digest *before,
@@ -89,22 +89,32 @@ static struct err *diff_nodes(struct diff *d, const struct node *a, const struct
     return diff_dirs(d, subtree_of(a), subtree_of(b), depth + 1);
 }
 
-/* The nodes of both trees in step, by name. */
-static struct err *diff_lists(struct diff *d, const struct tree *a, const struct tree *b,
-                              unsigned depth)
+/* No list at all has no nodes. */
+static struct err *next(struct tree_stream *s, struct node **out)
 {
-    for (size_t i = 0, j = 0; i < a->n || j < b->n;) {
-        int order = i == a->n   ? 1
-                    : j == b->n ? -1
-                                : strcmp(a->nodes[i].name, b->nodes[j].name);
-        const struct node *x = order <= 0 ? &a->nodes[i++] : NULL;
-        const struct node *y = order >= 0 ? &b->nodes[j++] : NULL;
+    *out = NULL;
+    return s ? tree_stream_next(s, out) : NULL;
+}
+
+/* The nodes of both trees in step, by name. */
+static struct err *diff_lists(struct diff *d, struct tree_stream *a,
+                              struct tree_stream *b, unsigned depth)
+{
+    struct node *x = NULL, *y = NULL;
+    TRY(next(a, &x));
+    TRY(next(b, &y));
+    while (x || y) {
+        int order = !x ? 1 : !y ? -1 : strcmp(x->name, y->name);
         size_t length = d->path.len;
         buf_char(&d->path, '/');
-        buf_str(&d->path, x ? x->name : y->name);
-        TRY(diff_nodes(d, x, y, depth));
+        buf_str(&d->path, order <= 0 ? x->name : y->name);
+        TRY(diff_nodes(d, order <= 0 ? x : NULL, order >= 0 ? y : NULL, depth));
         d->path.len = length;
         d->path.data[length] = '\0';
+        if (order <= 0)
+            TRY(next(a, &x));
+        if (order >= 0)
+            TRY(next(b, &y));
     }
     return NULL;
 }
@@ -113,26 +123,28 @@ static struct err *diff_lists(struct diff *d, const struct tree *a, const struct
 static struct err *diff_dirs(struct diff *d, const struct digest *before,
                              const struct digest *after, unsigned depth)
 {
-    AUTO_TREE struct tree a = {0};
-    AUTO_TREE struct tree b = {0};
-    if (d->cancel && atomic_load(d->cancel))
+    AUTO(tree_stream) struct tree_stream *a = NULL;
+    AUTO(tree_stream) struct tree_stream *b = NULL;
+    if (d->opts->cancel && atomic_load(d->opts->cancel))
         return err_new(ERR_CANCELLED, "cancelled");
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
     if (before && after && digest_equal(before, after))
         return NULL;
+    if (d->opts->progress && d->dirs++ % PROGRESS_DIRS == 0)
+        d->opts->progress(d->opts->progress_ctx, d->dirs - 1);
     if (before)
-        TRY(repo_load_tree(d->io, before, &a));
+        TRY(tree_stream_open(d->io, before, &a));
     if (after)
-        TRY(repo_load_tree(d->io, after, &b));
-    return diff_lists(d, &a, &b, depth);
+        TRY(tree_stream_open(d->io, after, &b));
+    return diff_lists(d, a, b, depth);
 }
 
 struct err *diff_trees(struct repo_io *io, const struct digest *before,
-                       const struct digest *after, diff_visit *visit, void *ctx,
-                       const atomic_bool *cancel, struct diff_result *out)
+                       const struct digest *after, const struct diff_opts *opts,
+                       struct diff_result *out)
 {
-    struct diff d = {io, visit, ctx, cancel, out, {0}};
+    struct diff d = {.io = io, .opts = opts, .out = out};
     *out = (struct diff_result){0};
     struct err *e = diff_dirs(&d, before, after, 0);
     buf_fini(&d.path);

@@ -36,10 +36,18 @@ struct diff_result {
     uint64_t bytes_removed;
 };
 
-/* Visits every difference below two trees, in the order of names. `cancel` may be NULL.
- * Needs: index loaded. */
+struct diff_opts {
+    diff_visit *visit;
+    void *visit_ctx;
+    /* Directories that differ so far, before every hundredth. May be NULL. */
+    void (*progress)(void *ctx, uint64_t dirs);
+    void *progress_ctx;
+    const atomic_bool *cancel; /* may be NULL */
+};
+
+/* Visits every difference below two trees, in the order of names. Needs: index loaded. */
 struct err *diff_trees(struct repo_io *io, const struct digest *before,
-                       const struct digest *after, diff_visit *visit, void *ctx,
-                       const atomic_bool *cancel, struct diff_result *out) MUST_USE;
+                       const struct digest *after, const struct diff_opts *opts,
+                       struct diff_result *out) MUST_USE;
 
 #endif

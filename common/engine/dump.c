@@ -7,6 +7,7 @@
 
 #include "common/base/buf.h"
 #include "common/engine/find.h"
+#include "common/repo/tree_stream.h"
 
 enum { DEPTH_MAX = 10000, BLOCK = 512, OCTAL_7 = 07777777 };
 /* Largest size in eleven octal digits. */
@@ -228,12 +229,15 @@ static struct err *check_size(struct dump *d, const struct node *nd, const char 
 
 static struct err *write_tree(struct dump *d, const struct digest *id, unsigned depth)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
-    TRY(repo_load_tree(d->io, id, &t));
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    TRY(tree_stream_open(d->io, id, &s));
+    for (;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            return NULL;
         size_t length = d->path.len;
         if (length)
             buf_char(&d->path, '/');
@@ -245,7 +249,6 @@ static struct err *write_tree(struct dump *d, const struct digest *id, unsigned 
         d->path.len = length;
         d->path.data[length] = '\0';
     }
-    return NULL;
 }
 
 static struct err *write_tar(struct dump *d, const struct digest *id)

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "common/base/mem.h"
+#include "common/repo/tree_stream.h"
 
 enum { DEPTH_MAX = 10000 };
 
@@ -12,15 +13,21 @@ enum { DEPTH_MAX = 10000 };
 static struct err *descend(struct repo_io *io, struct node *nd, const char *name,
                            const char *path)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *child = NULL;
+    int order = -1;
     if (nd->type != NODE_DIR)
         return err_new(ERR_NOT_FOUND, "'%s' is not in the snapshot", path);
-    TRY(repo_load_tree(io, &nd->subtree, &t));
-    const struct node *child = tree_find(&t, name);
-    if (!child)
+    TRY(tree_stream_open(io, &nd->subtree, &s));
+    while (order < 0) {
+        TRY(tree_stream_next(s, &child));
+        order = child ? strcmp(child->name, name) : 1;
+    }
+    if (order > 0)
         return err_new(ERR_NOT_FOUND, "'%s' is not in the snapshot", path);
     node_fini(nd);
-    node_copy(nd, child);
+    *nd = *child;
+    *child = (struct node){0};
     return NULL;
 }
 
@@ -54,12 +61,15 @@ struct listing {
 
 static struct err *list_tree(struct listing *l, const struct digest *tree, unsigned depth)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
-    TRY(repo_load_tree(l->io, tree, &t));
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    TRY(tree_stream_open(l->io, tree, &s));
+    for (;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            return NULL;
         size_t length = l->path.len;
         buf_char(&l->path, '/');
         buf_str(&l->path, nd->name);
@@ -69,7 +79,6 @@ static struct err *list_tree(struct listing *l, const struct digest *tree, unsig
         l->path.len = length;
         l->path.data[length] = '\0';
     }
-    return NULL;
 }
 
 struct err *find_list(struct repo_io *io, const struct digest *tree, const char *path,
@@ -119,15 +128,18 @@ static bool is_match(const struct search *s, const struct node *nd)
 static struct err *search_tree(struct search *s, const struct digest *tree,
                                unsigned depth)
 {
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *list = NULL;
+    struct node *nd = NULL;
     uint64_t before = s->found;
     if (depth > DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", DEPTH_MAX);
     if (s->barren && idset_has(s->barren, tree))
         return NULL;
-    TRY(repo_load_tree(s->io, tree, &t));
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    TRY(tree_stream_open(s->io, tree, &list));
+    for (;;) {
+        TRY(tree_stream_next(list, &nd));
+        if (!nd)
+            break;
         size_t length = s->path.len;
         buf_char(&s->path, '/');
         buf_str(&s->path, nd->name);

@@ -368,13 +368,19 @@ static struct err *remove_one(struct repo_io *io, const struct forget_opts *opts
 struct err *forget_run(struct repo_io *io, const struct forget_opts *opts,
                        struct forget_plan *plan)
 {
+    uint64_t done = 0, todo = 0;
     if (opts->dry_run)
         return NULL;
+    for (size_t i = 0; i < plan->n; i++)
+        todo += !plan->items[i].keep;
     for (int records = 1; records >= 0; records--)
         for (size_t i = 0; i < plan->n; i++) {
             struct forget_item *it = &plan->items[i];
-            if (!it->keep && is_record(&it->snapshot) == records)
-                TRY(remove_one(io, opts, it));
+            if (it->keep || is_record(&it->snapshot) != records)
+                continue;
+            if (opts->progress)
+                opts->progress(opts->progress_ctx, done++, todo);
+            TRY(remove_one(io, opts, it));
         }
     return NULL;
 }

@@ -31,6 +31,9 @@ struct forget_opts {
     struct go_time now;
     struct repo_lock *lock; /* held by the caller; checked before each removal */
     bool dry_run;
+    /* Snapshots removed of those to be. May be NULL. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t todo);
+    void *progress_ctx;
     const atomic_bool *cancel; /* may be NULL */
 };
 

@@ -274,26 +274,29 @@ static bool is_same(const struct blob_entry *a, const struct blob_entry *b)
     return a->type == b->type && digest_equal(&a->id, &b->id);
 }
 
-struct err *packs_load_blob(struct repo_io *io, const struct packs *p,
-                            enum blob_type type, const struct digest *id, struct buf *out)
+static struct err *open_copy(struct repo_io *io, const struct packs *p,
+                             const struct blob_entry *e, struct tree_stream **out)
 {
     AUTO_BUF struct buf sealed = {0};
+    if (e->length < CRYPT_OVERHEAD)
+        return err_new(ERR_CORRUPT, "its length is impossible");
+    TRY(repo_get_part(repo_io_repo(io), REPO_DATA, &p->items[e->pack].id, e->offset,
+                      e->length, &sealed));
+    return tree_stream_of(io, e, &sealed, out);
+}
+
+struct err *packs_open_tree(struct repo_io *io, const struct packs *p,
+                            const struct digest *id, struct tree_stream **out)
+{
     struct err *first = NULL;
-    size_t at = packs_first(p, type, id);
+    size_t at = packs_first(p, BLOB_TREE, id);
     char hex[65];
     digest_hex(id, hex);
     for (size_t i = at; i < p->blobs_n; i++) {
         const struct blob_entry *e = &p->blobs[p->order[i]].at;
         if (!is_same(e, &p->blobs[p->order[at]].at))
             break;
-        buf_clear(&sealed);
-        struct err *bad =
-            e->length < CRYPT_OVERHEAD
-                ? err_new(ERR_CORRUPT, "its length is impossible")
-                : repo_get_part(repo_io_repo(io), REPO_DATA, &p->items[e->pack].id,
-                                e->offset, e->length, &sealed);
-        if (!bad)
-            bad = repo_decode_blob(io, e, sealed.data, out);
+        struct err *bad = open_copy(io, p, e, out);
         if (!bad) {
             err_free(first);
             return NULL;
@@ -305,8 +308,7 @@ struct err *packs_load_blob(struct repo_io *io, const struct packs *p,
     }
     if (first)
         return err_wrap(first, "blob %s", hex);
-    return err_new(ERR_NOT_FOUND, "%s blob %s is in no index file",
-                   type == BLOB_TREE ? "tree" : "data", hex);
+    return err_new(ERR_NOT_FOUND, "tree blob %s is in no index file", hex);
 }
 
 /* ---- marking ---- */
@@ -334,8 +336,8 @@ static struct err *mark_tree(struct repo_io *io, struct packs *p, const struct d
                              struct idset *seen, const atomic_bool *cancel,
                              unsigned depth)
 {
-    AUTO_BUF struct buf json = {0};
-    AUTO_TREE struct tree t = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
     if (cancel && atomic_load(cancel))
         return err_new(ERR_CANCELLED, "cancelled");
     if (depth > PACKS_DEPTH_MAX)
@@ -343,17 +345,16 @@ static struct err *mark_tree(struct repo_io *io, struct packs *p, const struct d
     if (!idset_add(seen, id))
         return NULL;
     TRY(mark_blob(p, BLOB_TREE, id));
-    TRY(packs_load_blob(io, p, BLOB_TREE, id, &json));
-    TRY(tree_read(json.data, json.len, &t));
-    buf_fini(&json); /* a deep walk holds what it needs, not more */
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    TRY(packs_open_tree(io, p, id, &s));
+    for (;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            return NULL;
         for (size_t j = 0; j < nd->content_n; j++)
             TRY(mark_blob(p, BLOB_DATA, &nd->content[j]));
         if (nd->type == NODE_DIR)
             TRY(mark_tree(io, p, &nd->subtree, seen, cancel, depth + 1));
     }
-    return NULL;
 }
 
 struct err *packs_mark(struct repo_io *io, struct packs *p, const struct digest *tree,

@@ -13,6 +13,7 @@
 #include "common/repo/idset.h"
 #include "common/repo/indexfile.h"
 #include "common/repo/repo.h"
+#include "common/repo/tree_stream.h"
 
 enum { PACKS_DEPTH_MAX = 10000 };
 
@@ -87,10 +88,9 @@ size_t packs_find_pack(const struct packs *p, const struct digest *id);
  * `seen` are skipped, others added. NOT_FOUND: a blob is in no list. */
 struct err *packs_mark(struct repo_io *io, struct packs *p, const struct digest *tree,
                        struct idset *seen, const atomic_bool *cancel) MUST_USE;
-/* Appends a blob's content, from whichever copy is good. */
-struct err *packs_load_blob(struct repo_io *io, const struct packs *p,
-                            enum blob_type type, const struct digest *id,
-                            struct buf *out) MUST_USE;
+/* Opens a directory's list, from whichever copy is good. */
+struct err *packs_open_tree(struct repo_io *io, const struct packs *p,
+                            const struct digest *id, struct tree_stream **out) MUST_USE;
 
 /* Replaces each index file that does not say what the packs' living, dying and drop do:
  * first all new ones are stored, then the old ones go. `before` is asked before each

@@ -528,6 +528,21 @@ static struct err *finish(struct reclaim *c)
     return clear_index(c);
 }
 
+/* Snapshots that were stored while this found out what is needed: who stored them looks
+ * at the index again, but may have done so before the publication (README.md). */
+static struct err *look_early(struct reclaim *c)
+{
+    struct repo_file *list = NULL;
+    size_t n = 0, unknown = 0;
+    if (!count_dying(&c->packs))
+        return NULL;
+    TRY(repo_list(c->repo, REPO_SNAPSHOT, &list, &n));
+    for (size_t i = 0; i < n; i++)
+        unknown += !idset_has(&c->snapshots, &list[i].id);
+    free(list);
+    return unknown ? look_again(c) : NULL;
+}
+
 static struct err *clean_up(struct reclaim *c)
 {
     struct store_leftovers left = {0};
@@ -545,6 +560,7 @@ static struct err *run(struct reclaim *c)
         return NULL;
     TRY(repack(c));
     TRY(packs_publish(c->io, &c->packs, may_go_on, c));
+    TRY(look_early(c));
     TRY(finish(c));
     return clean_up(c);
 }

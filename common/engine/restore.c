@@ -13,6 +13,7 @@
 #include "common/engine/pattern.h"
 #include "common/engine/restore_own.h"
 #include "common/engine/scan.h"
+#include "common/repo/tree_stream.h"
 
 enum { REPORT_MS = 200 };
 
@@ -199,11 +200,17 @@ static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
 /* A directory being walked: its entries are dealt with, its subdirectories are not. */
 struct level {
     struct restore_dir *dir; /* held */
-    struct node *subs;       /* owned */
-    bool *taken;             /* one for each of subs */
+    struct digest tree;
+    bool inside;       /* the directory as a whole is asked for */
+    struct node *subs; /* owned */
+    bool *taken;       /* one for each of subs */
     size_t subs_n;
+    size_t cap;
     size_t next;
-    size_t path_n; /* bytes of r->path before its own name */
+    size_t path_n;            /* bytes of r->path before its own name */
+    bool more;                /* there are others behind these */
+    char *last;               /* name of the last before `rest` was begun */
+    struct tree_stream *rest; /* where they come from; NULL: not begun */
 };
 
 struct walk {
@@ -225,30 +232,43 @@ static void cut_path(struct restore *r, size_t n)
         r->path.data[n] = '\0';
 }
 
-static void add_sub(struct level *l, size_t *cap, struct node *nd, bool taken)
+static enum restore_choice choose_entry(struct restore *r, const struct level *l,
+                                        const struct node *nd)
 {
-    if (l->subs_n == *cap) {
-        *cap = *cap ? *cap * 2 : 8;
-        l->subs = mem_resize(l->subs, *cap, sizeof *l->subs);
-        l->taken = mem_resize(l->taken, *cap, sizeof *l->taken);
+    size_t length = r->path.len;
+    push_path(r, nd->name);
+    enum restore_choice c = restore_choose(r, l->inside);
+    cut_path(r, length);
+    return c == CHOICE_ENTER && nd->type != NODE_DIR ? CHOICE_SKIP : c;
+}
+
+/* Takes the node over; what a restore does not need of it goes. */
+static void add_sub(struct level *l, struct node *nd, bool taken)
+{
+    if (l->subs_n == RESTORE_SUBS) {
+        l->more = true;
+        return;
     }
+    if (l->subs_n == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 8;
+        l->subs = mem_resize(l->subs, l->cap, sizeof *l->subs);
+        l->taken = mem_resize(l->taken, l->cap, sizeof *l->taken);
+    }
+    free(STEAL(nd->user));
+    free(STEAL(nd->group));
     l->taken[l->subs_n] = taken;
     l->subs[l->subs_n++] = *nd;
     *nd = (struct node){0};
 }
 
 /* Deals with one entry of the directory at l; *dir_fd is opened when first needed. */
-static void visit_entry(struct restore *r, struct level *l, struct node *nd, bool taken,
-                        size_t *cap, int *dir_fd)
+static void visit_entry(struct restore *r, struct level *l, struct node *nd, int *dir_fd)
 {
-    size_t length = r->path.len;
-    push_path(r, nd->name);
-    enum restore_choice c = restore_choose(r, taken);
-    cut_path(r, length);
-    if (c == CHOICE_SKIP || (c == CHOICE_ENTER && nd->type != NODE_DIR))
+    enum restore_choice c = choose_entry(r, l, nd);
+    if (c == CHOICE_SKIP)
         return;
     if (nd->type == NODE_DIR) {
-        add_sub(l, cap, nd, c == CHOICE_TAKE);
+        add_sub(l, nd, c == CHOICE_TAKE);
         return;
     }
     if (!restore_dir_ensure(r, l->dir))
@@ -263,33 +283,76 @@ static void visit_entry(struct restore *r, struct level *l, struct node *nd, boo
     add_entry(r, l->dir, *dir_fd, nd);
 }
 
+static void visit_entries(struct restore *r, struct level *l, struct tree_stream *s)
+{
+    AUTO_FD int dir_fd = -1;
+    struct node *nd = NULL;
+    while (!restore_is_cancelled(r)) {
+        restore_report(r);
+        struct err *e = tree_stream_next(s, &nd);
+        restore_problem(r, l->dir, NULL, e);
+        if (e || !nd)
+            return;
+        visit_entry(r, l, nd, &dir_fd);
+    }
+}
+
 /* Loads the list of a directory and deals with all but its subdirectories. */
 static struct err *enter(struct restore *r, struct walk *w, struct restore_dir *d,
-                         const struct digest *tree, bool taken, size_t path_n)
+                         const struct digest *tree, bool inside, size_t path_n)
 {
-    AUTO_TREE struct tree t = {0};
-    AUTO_FD int dir_fd = -1;
-    size_t cap = 0;
+    AUTO(tree_stream) struct tree_stream *s = NULL;
     struct err *e = NULL;
     if (w->n > RESTORE_DEPTH_MAX)
         e = err_new(ERR_LIMIT, "directories nest deeper than %d", RESTORE_DEPTH_MAX);
     if (!e)
-        e = repo_load_tree(r->io, tree, &t);
+        e = tree_stream_open(r->io, tree, &s);
     if (e) {
         restore_problem(r, d, NULL, e);
         restore_dir_drop(r, d);
         cut_path(r, path_n);
         return NULL;
     }
-    restore_remove_others(r, d, &t, taken);
-    struct level l = {.dir = d, .path_n = path_n};
-    for (size_t i = 0; i < t.n && !restore_is_cancelled(r); i++) {
-        restore_report(r);
-        visit_entry(r, &l, &t.nodes[i], taken, &cap, &dir_fd);
-    }
+    restore_remove_others(r, d, tree, inside);
+    struct level l = {.dir = d, .tree = *tree, .inside = inside, .path_n = path_n};
+    visit_entries(r, &l, s);
     mem_reserve((void **)&w->levels, &w->cap, w->n, sizeof *w->levels);
     w->levels[w->n++] = l;
     return restore_is_cancelled(r) ? err_new(ERR_CANCELLED, "cancelled") : NULL;
+}
+
+/* Begins the list again behind the subdirectories that were held; the first time only. */
+static struct err *open_rest(struct restore *r, struct level *l, struct node **nd)
+{
+    TRY(tree_stream_open(r->io, &l->tree, &l->rest));
+    do {
+        TRY(tree_stream_next(l->rest, nd));
+    } while (*nd && strcmp((*nd)->name, l->last) <= 0);
+    return NULL;
+}
+
+/* Fetches the next subdirectories, all of those held being done. */
+static struct err *more_subs(struct restore *r, struct level *l)
+{
+    struct node *nd = NULL;
+    l->subs_n = l->next = 0;
+    l->more = false;
+    if (l->rest)
+        TRY(tree_stream_next(l->rest, &nd));
+    else
+        TRY(open_rest(r, l, &nd));
+    while (nd) {
+        enum restore_choice c =
+            nd->type == NODE_DIR ? choose_entry(r, l, nd) : CHOICE_SKIP;
+        if (c != CHOICE_SKIP)
+            add_sub(l, nd, c == CHOICE_TAKE);
+        if (l->subs_n == RESTORE_SUBS) {
+            l->more = true;
+            return NULL;
+        }
+        TRY(tree_stream_next(l->rest, &nd));
+    }
+    return NULL;
 }
 
 static void leave(struct restore *r, struct walk *w)
@@ -299,6 +362,8 @@ static void leave(struct restore *r, struct walk *w)
         node_fini(&l->subs[i]);
     free(l->subs);
     free(l->taken);
+    free(l->last);
+    tree_stream_free(l->rest);
     restore_dir_drop(r, l->dir);
     cut_path(r, l->path_n);
 }
@@ -312,6 +377,8 @@ static struct err *descend(struct restore *r, struct walk *w)
     struct node *nd = &l->subs[l->next++];
     struct digest tree = nd->subtree;
     struct restore_dir *d = restore_dir_new(r, l->dir, nd->name);
+    if (l->next == l->subs_n && l->more && !l->rest)
+        l->last = mem_strdup(nd->name);
     push_path(r, nd->name);
     d->node = *nd;
     *nd = (struct node){0};
@@ -335,7 +402,9 @@ static struct err *walk(struct restore *r, const struct node *top)
         enter(r, &w, restore_dir_hold(r->root), &top->subtree, taken, r->path.len);
     while (!e && w.n) {
         struct level *l = &w.levels[w.n - 1];
-        if (l->next == l->subs_n)
+        if (l->next == l->subs_n && l->more)
+            restore_problem(r, l->dir, NULL, more_subs(r, l));
+        else if (l->next == l->subs_n)
             leave(r, &w);
         else
             e = descend(r, &w);

@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 #include "common/engine/restore_own.h"
 #include "common/engine/scan.h"
+#include "common/repo/tree_stream.h"
 
 enum { REMOVE_DEPTH_MAX = 4000 };
 
@@ -156,8 +157,34 @@ static void remove_other(struct restore *r, const struct restore_dir *d, int fd,
     r->path.data[length] = '\0';
 }
 
+/* Leaves those of the sorted names that the snapshot's list lacks. */
+static struct err *drop_known(struct restore *r, const struct digest *tree,
+                              struct strings *names)
+{
+    AUTO(tree_stream) struct tree_stream *s = NULL;
+    struct node *nd = NULL;
+    size_t kept = 0;
+    TRY(tree_stream_open(r->io, tree, &s));
+    TRY(tree_stream_next(s, &nd));
+    for (size_t i = 0; i < names->n; i++) {
+        while (nd && strcmp(nd->name, names->items[i]) < 0)
+            TRY(tree_stream_next(s, &nd));
+        char *name = names->items[i];
+        names->items[i] = NULL;
+        if (nd && strcmp(nd->name, name) == 0)
+            free(name);
+        else
+            names->items[kept++] = name;
+    }
+    names->n = kept;
+    /* What follows must be a list as well: nothing is removed on the word of half one. */
+    while (nd)
+        TRY(tree_stream_next(s, &nd));
+    return NULL;
+}
+
 void restore_remove_others(struct restore *r, const struct restore_dir *d,
-                           const struct tree *t, bool taken)
+                           const struct digest *tree, bool taken)
 {
     AUTO_FD int fd = -1;
     struct strings names = {0};
@@ -166,9 +193,10 @@ void restore_remove_others(struct restore *r, const struct restore_dir *d,
     struct err *e = restore_dir_open(r, d, &fd);
     if (!e)
         e = scan_dir(fd, &names);
+    if (!e)
+        e = drop_known(r, tree, &names);
     restore_problem(r, d, NULL, e);
     for (size_t i = 0; i < names.n && !e; i++)
-        if (!tree_find(t, names.items[i]))
-            remove_other(r, d, fd, names.items[i], taken);
+        remove_other(r, d, fd, names.items[i], taken);
     strings_fini(&names);
 }

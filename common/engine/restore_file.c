@@ -20,8 +20,8 @@ struct open_dir {
 struct restore_worker {
     struct restore *restore;
     struct repo_io *io;
-    struct buf run;  /* stored bytes of a run */
-    struct buf blob; /* one blob's content */
+    struct buf run;      /* stored bytes of a run */
+    struct buf blobs[2]; /* two blobs' content */
     struct open_dir dirs[RESTORE_OPEN_DIRS];
     unsigned next_dir;
 };
@@ -43,7 +43,8 @@ void restore_worker_free(struct restore_worker *w)
             close(w->dirs[i].fd);
     repo_io_free(w->io);
     buf_fini(&w->run);
-    buf_fini(&w->blob);
+    buf_fini(&w->blobs[0]);
+    buf_fini(&w->blobs[1]);
     free(w);
 }
 
@@ -333,55 +334,114 @@ static struct err *write_piece(struct restore_worker *w, struct restore_file *f,
     return e;
 }
 
-/* One blob and all places in the window where it belongs. */
-static void do_blob(struct restore_worker *w, const struct restore_job *job,
-                    const struct restore_ref *refs, size_t n, const uint8_t *sealed)
+/* A blob on its way, and all places in the window where it belongs. */
+struct piece {
+    const struct restore_ref *refs;
+    size_t n;
+    const struct digest *id;
+    struct buf *data; /* empty with an error */
+    struct err *e;
+};
+
+static void unseal(struct restore_worker *w, const struct restore_job *job,
+                   struct piece *p, const uint8_t *run)
+{
+    const struct restore_ref *ref = p->refs;
+    p->id = &job->window->files[ref->file].node.content[ref->number];
+    const struct blob_entry entry = {.id = *p->id,
+                                     .pack = ref->pack,
+                                     .offset = ref->offset,
+                                     .length = ref->length,
+                                     .plain = ref->plain,
+                                     .type = BLOB_DATA};
+    size_t at = ref->offset - job->window->refs[job->first].offset;
+    buf_clear(p->data);
+    p->e = run ? repo_unseal_blob(w->io, &entry, run + at, p->data)
+               : err_new(ERR_IO, "the pack cannot be read");
+}
+
+static void verify_one(struct piece *p, struct hash *h)
+{
+    struct digest real;
+    const struct blob_entry entry = {.id = *p->id};
+    hash_end(h, &real);
+    if (!p->e)
+        p->e = repo_verify_blob(&entry, &real);
+}
+
+/* Two streams at once cost little more than one. `b` may be NULL. */
+static void verify(struct piece *a, struct piece *b)
+{
+    struct hash *x = hash_new();
+    if (!b) {
+        hash_add(x, a->data->data, a->data->len);
+        verify_one(a, x);
+        return;
+    }
+    struct hash *y = hash_new();
+    hash_add_two(x, a->data->data, a->data->len, y, b->data->data, b->data->len);
+    verify_one(a, x);
+    verify_one(b, y);
+}
+
+static void write_everywhere(struct restore_worker *w, const struct restore_job *job,
+                             struct piece *p)
 {
     struct restore *r = w->restore;
-    struct restore_file *files = job->window->files;
-    const struct digest *id = &files[refs->file].node.content[refs->number];
-    const struct blob_entry entry = {.id = *id,
-                                     .pack = refs->pack,
-                                     .offset = refs->offset,
-                                     .length = refs->length,
-                                     .plain = refs->plain,
-                                     .type = BLOB_DATA};
-    buf_clear(&w->blob);
-    struct err *e = sealed ? repo_decode_blob(w->io, &entry, sealed, &w->blob) : NULL;
-    if (e || !sealed) {
+    if (p->e) {
         /* There may be another copy; if not, this says what is wrong, and where. */
-        err_free(e);
-        buf_clear(&w->blob);
-        e = repo_load_blob(w->io, BLOB_DATA, id, &w->blob);
+        err_free(p->e);
+        buf_clear(p->data);
+        p->e = repo_load_blob(w->io, BLOB_DATA, p->id, p->data);
     }
-    AUTO(str) char *text = e ? err_text(e) : NULL;
-    for (size_t i = 0; i < n; i++) {
-        struct restore_file *f = &files[refs[i].file];
-        if (e)
-            restore_file_fail(r, f, err_new(e->kind, "%s", text));
+    AUTO(str) char *text = p->e ? err_text(p->e) : NULL;
+    for (size_t i = 0; i < p->n; i++) {
+        struct restore_file *f = &job->window->files[p->refs[i].file];
+        if (p->e)
+            restore_file_fail(r, f, err_new(p->e->kind, "%s", text));
         else if (!atomic_load(&f->failed))
-            restore_file_fail(r, f, write_piece(w, f, &refs[i], &w->blob));
+            restore_file_fail(r, f, write_piece(w, f, &p->refs[i], p->data));
         if (atomic_fetch_sub(&f->left, 1) == 1)
             finish_file(w, f);
     }
-    err_free(e);
+    err_free(STEAL(p->e));
+}
+
+/* The next blob of the run, from reference *at on. False: there is none. */
+static bool next_piece(struct restore_worker *w, const struct restore_job *job,
+                       const uint8_t *run, uint32_t *at, struct piece *p)
+{
+    const struct restore_ref *refs = job->window->refs + job->first;
+    uint32_t first = *at;
+    if (first == job->n || restore_is_cancelled(w->restore))
+        return false;
+    while (*at < job->n && refs[*at].offset == refs[first].offset)
+        ++*at;
+    p->refs = refs + first;
+    p->n = *at - first;
+    unseal(w, job, p, run);
+    return true;
 }
 
 static void do_run(struct restore_worker *w, const struct restore_job *job)
 {
     const struct restore_ref *refs = job->window->refs + job->first;
-    uint32_t base = refs->offset;
     const struct restore_ref *last = &refs[job->n - 1];
-    size_t bytes = (size_t)last->offset + last->length - base;
+    size_t bytes = (size_t)last->offset + last->length - refs->offset;
+    struct piece a = {.data = &w->blobs[0]}, b = {.data = &w->blobs[1]};
+    uint32_t at = 0;
     buf_clear(&w->run);
     uint8_t *run = buf_room(&w->run, bytes);
-    struct err *e = repo_read_pack(w->restore->repo, &job->pack, base, run, bytes);
-    for (size_t i = 0, next; i < job->n; i = next) {
-        for (next = i + 1; next < job->n && refs[next].offset == refs[i].offset;)
-            next++;
-        if (restore_is_cancelled(w->restore))
-            break;
-        do_blob(w, job, refs + i, next - i, e ? NULL : run + (refs[i].offset - base));
+    struct err *e =
+        repo_read_pack(w->restore->repo, &job->pack, refs->offset, run, bytes);
+    if (e)
+        run = NULL;
+    while (next_piece(w, job, run, &at, &a)) {
+        bool two = next_piece(w, job, run, &at, &b);
+        verify(&a, two ? &b : NULL);
+        write_everywhere(w, job, &a);
+        if (two)
+            write_everywhere(w, job, &b);
     }
     err_free(e);
 }

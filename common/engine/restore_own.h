@@ -23,6 +23,7 @@ enum {
     RESTORE_OPEN_FILES = 128,     /* files kept open between two of their pieces */
     RESTORE_OPEN_DIRS = 16,       /* for each worker */
     RESTORE_LOCKS = 64,
+    RESTORE_SUBS = 1024, /* subdirectories of one directory that are held at once */
 };
 
 struct restore;
@@ -173,9 +174,9 @@ struct err *restore_judge(struct restore *r, int dir_fd, const struct node *nd,
                           struct stat *st, enum restore_verdict *out) MUST_USE;
 /* Removes an entry, directories only when empty or with opts->remove. */
 struct err *restore_remove(struct restore *r, int dir_fd, const char *name) MUST_USE;
-/* Removes what `names` (sorted, of the snapshot) does not have. Walk only. */
+/* Removes what the snapshot's list of the directory does not have. Walk only. */
 void restore_remove_others(struct restore *r, const struct restore_dir *d,
-                           const struct tree *t, bool taken);
+                           const struct digest *tree, bool taken);
 
 struct restore {
     struct repo *repo;

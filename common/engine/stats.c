@@ -6,6 +6,8 @@
 #include "common/base/mem.h"
 #include "common/engine/packs.h"
 
+enum { PROGRESS_DIRS = 100 };
+
 /* What is below a tree; the same trees come again in each snapshot. */
 struct sum {
     struct digest id;
@@ -17,7 +19,8 @@ struct sum {
 struct counter {
     struct repo_io *io;
     struct packs packs;
-    const atomic_bool *cancel;
+    const struct stats_opts *opts;
+    uint64_t dirs;    /* looked at */
     struct sum *sums; /* open addressing by id; files == UINT64_MAX: free */
     size_t cap;       /* power of two */
     size_t n;
@@ -52,21 +55,23 @@ static void grow(struct counter *c)
 static struct err *count_tree(struct counter *c, const struct digest *id, unsigned depth,
                               struct sum *out)
 {
-    AUTO_TREE struct tree t = {0};
-    AUTO_BUF struct buf json = {0};
+    AUTO(tree_stream) struct tree_stream *s = NULL;
     grow(c);
     *out = c->sums[slot_of(c, id)];
     if (out->files != UINT64_MAX)
         return NULL;
-    if (c->cancel && atomic_load(c->cancel))
+    if (c->opts->cancel && atomic_load(c->opts->cancel))
         return err_new(ERR_CANCELLED, "cancelled");
+    if (c->opts->progress && c->dirs++ % PROGRESS_DIRS == 0)
+        c->opts->progress(c->opts->progress_ctx, c->dirs - 1);
     if (depth > PACKS_DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", PACKS_DEPTH_MAX);
-    TRY(packs_load_blob(c->io, &c->packs, BLOB_TREE, id, &json));
-    TRY(tree_read(json.data, json.len, &t));
+    TRY(packs_open_tree(c->io, &c->packs, id, &s));
     *out = (struct sum){.id = *id};
-    for (size_t i = 0; i < t.n; i++) {
-        const struct node *nd = &t.nodes[i];
+    for (struct node *nd;;) {
+        TRY(tree_stream_next(s, &nd));
+        if (!nd)
+            break;
         struct sum below = {.files = nd->type != NODE_DIR, .bytes = nd->size};
         if (nd->type == NODE_DIR) {
             TRY(count_tree(c, &nd->subtree, depth + 1, &below));
@@ -111,7 +116,7 @@ static struct err *run(struct counter *c, const struct snapshot *list, size_t n,
     struct err *e = packs_load(c->io, NULL, NULL, &c->packs);
     for (size_t i = 0; i < n && !e; i++) {
         struct sum sum;
-        e = packs_mark(c->io, &c->packs, &list[i].tree, &seen, c->cancel);
+        e = packs_mark(c->io, &c->packs, &list[i].tree, &seen, c->opts->cancel);
         if (!e)
             e = count_tree(c, &list[i].tree, 0, &sum);
         if (e)
@@ -128,9 +133,9 @@ static struct err *run(struct counter *c, const struct snapshot *list, size_t n,
 }
 
 struct err *stats_run(struct repo_io *io, const struct snapshot *list, size_t n,
-                      const atomic_bool *cancel, struct stats *out)
+                      const struct stats_opts *opts, struct stats *out)
 {
-    struct counter c = {.io = io, .cancel = cancel};
+    struct counter c = {.io = io, .opts = opts};
     *out = (struct stats){0};
     struct err *e = run(&c, list, n, out);
     packs_fini(&c.packs);

@@ -23,8 +23,15 @@ struct stats {
     uint64_t index_files;
 };
 
-/* Counts over the given snapshots. `cancel` may be NULL. */
+struct stats_opts {
+    /* Directories looked at, before every hundredth. May be NULL. */
+    void (*progress)(void *ctx, uint64_t dirs);
+    void *progress_ctx;
+    const atomic_bool *cancel; /* may be NULL */
+};
+
+/* Counts over the given snapshots. */
 struct err *stats_run(struct repo_io *io, const struct snapshot *list, size_t n,
-                      const atomic_bool *cancel, struct stats *out) MUST_USE;
+                      const struct stats_opts *opts, struct stats *out) MUST_USE;
 
 #endif

@@ -128,16 +128,16 @@ static struct err *go_down(struct inodes *t, const struct view *v, struct digest
     *tree = v->tree;
     stat_of_view(v, st);
     while ((part = strsep(&rest, "/"))) {
-        const struct tree *list = NULL;
+        const struct dirlist *list = NULL;
+        struct dirlist_entry e;
         if (!*part)
             continue;
-        TRY(browse_tree_get(t->browse, tree, &list));
-        const struct node *nd = tree_find(list, part);
-        bool ok = nd && nd->type == NODE_DIR;
-        struct digest below = ok ? nd->subtree : *tree;
+        TRY(browse_list_get(t->browse, tree, &list));
+        bool ok = dirlist_find(list, part, &e) && e.node.type == NODE_DIR;
+        struct digest below = ok ? e.node.subtree : *tree;
         if (ok)
-            stat_of_node(nd, st);
-        browse_tree_put(t->browse, list);
+            stat_of_node(&e.node, st);
+        browse_list_put(t->browse, list);
         if (!ok)
             return err_new(ERR_NOT_FOUND, "'%s' is not in the snapshot", v->path);
         *tree = below;
@@ -156,7 +156,8 @@ static void make_dir(struct inode *in, const struct digest *tree, uint64_t salt)
 static struct err *fill(struct inodes *t, struct inode *in, struct stat *st)
 {
     const struct inode *dir = in->parent;
-    const struct tree *list = NULL;
+    const struct dirlist *list = NULL;
+    struct dirlist_entry found;
     struct digest tree;
     uint64_t salt;
     if (!dir->dir) {
@@ -174,8 +175,8 @@ static struct err *fill(struct inodes *t, struct inode *in, struct stat *st)
         in->mode = st->st_mode;
         return NULL;
     }
-    TRY(browse_tree_get(t->browse, &dir->dir->tree, &list));
-    const struct node *nd = tree_find(list, in->name);
+    TRY(browse_list_get(t->browse, &dir->dir->tree, &list));
+    const struct node *nd = dirlist_find(list, in->name, &found) ? &found.node : NULL;
     if (nd) {
         stat_of_node(nd, st);
         in->number = inode_number(dir, nd);
@@ -183,7 +184,7 @@ static struct err *fill(struct inodes *t, struct inode *in, struct stat *st)
         if (nd->type == NODE_DIR)
             make_dir(in, &nd->subtree, dir->dir->salt);
     }
-    browse_tree_put(t->browse, list);
+    browse_list_put(t->browse, list);
     return nd ? NULL : err_new(ERR_NOT_FOUND, "no such entry");
 }
 

@@ -26,8 +26,8 @@ struct mounted {
 
 /* An open directory. */
 struct listing {
-    const struct view *view; /* or … */
-    const struct tree *tree; /* … borrowed from the cache */
+    const struct view *view;    /* or … */
+    const struct dirlist *list; /* … borrowed from the cache */
 };
 
 static struct mounted *mounted_of(fuse_req_t req)
@@ -95,30 +95,31 @@ static void do_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         fuse_reply_attr(req, &st, for_ever);
 }
 
-/* Calls with an entry's node; the reply is up to the callee. */
-typedef void node_reply(fuse_req_t req, const struct node *nd, const void *arg);
+/* Calls with an entry of a snapshot, or NULL; the reply is up to the callee. */
+typedef void node_reply(fuse_req_t req, const struct dirlist_entry *e, const void *arg);
 static void with_node(fuse_req_t req, fuse_ino_t ino, node_reply *reply, const void *arg)
 {
     const struct inode *in = inode_of(req, ino);
     struct browse *b = mounted_of(req)->browse;
-    const struct tree *list = NULL;
+    const struct dirlist *list = NULL;
+    struct dirlist_entry found;
     if (in->view) {
         reply(req, NULL, arg);
         return;
     }
-    struct err *e = browse_tree_get(b, &in->parent->dir->tree, &list);
+    struct err *e = browse_list_get(b, &in->parent->dir->tree, &list);
     if (e) {
         reply_err(req, e);
         return;
     }
-    reply(req, tree_find(list, in->name), arg);
-    browse_tree_put(b, list);
+    reply(req, dirlist_find(list, in->name, &found) ? &found : NULL, arg);
+    browse_list_put(b, list);
 }
 
-static void reply_target(fuse_req_t req, const struct node *nd, const void *arg)
+static void reply_target(fuse_req_t req, const struct dirlist_entry *e, const void *arg)
 {
     const struct inode *in = arg;
-    const char *target = nd ? nd->target : in->view ? in->view->target : NULL;
+    const char *target = e ? e->node.target : in->view ? in->view->target : NULL;
     if (target)
         fuse_reply_readlink(req, target);
     else
@@ -148,23 +149,28 @@ static void reply_bytes(fuse_req_t req, const void *data, size_t n, size_t room)
         fuse_reply_buf(req, data, n);
 }
 
-static void reply_attr(fuse_req_t req, const struct node *nd, const void *arg)
+static void reply_attr(fuse_req_t req, const struct dirlist_entry *e, const void *arg)
 {
     const struct asked *a = arg;
-    for (size_t i = 0; nd && i < nd->xattrs_n; i++)
-        if (strcmp(nd->xattrs[i].name, a->name) == 0) {
-            reply_bytes(req, nd->xattrs[i].value, nd->xattrs[i].n, a->room);
+    const char *at = e ? e->attrs : NULL;
+    struct dirlist_attr attr;
+    while (dirlist_next_attr(&at, &attr))
+        if (strcmp(attr.name, a->name) == 0) {
+            reply_bytes(req, attr.value, attr.n, a->room);
             return;
         }
     fuse_reply_err(req, ENODATA);
 }
 
-static void reply_attr_names(fuse_req_t req, const struct node *nd, const void *arg)
+static void reply_attr_names(fuse_req_t req, const struct dirlist_entry *e,
+                             const void *arg)
 {
     const struct asked *a = arg;
+    const char *at = e ? e->attrs : NULL;
+    struct dirlist_attr attr;
     AUTO_BUF struct buf names = {0};
-    for (size_t i = 0; nd && i < nd->xattrs_n; i++)
-        buf_add(&names, nd->xattrs[i].name, strlen(nd->xattrs[i].name) + 1);
+    while (dirlist_next_attr(&at, &attr))
+        buf_add(&names, attr.name, strlen(attr.name) + 1);
     reply_bytes(req, buf_text(&names), names.len, a->room);
 }
 
@@ -182,15 +188,15 @@ static void do_listxattr(fuse_req_t req, fuse_ino_t ino, size_t room)
 
 /* ---- files ---- */
 
-static void reply_open(fuse_req_t req, const struct node *nd, const void *arg)
+static void reply_open(fuse_req_t req, const struct dirlist_entry *found, const void *arg)
 {
     struct fuse_file_info fi = *(const struct fuse_file_info *)arg;
     struct browse_file *f = NULL;
-    if (!nd || nd->type != NODE_FILE) {
+    if (!found || found->node.type != NODE_FILE) {
         fuse_reply_err(req, EINVAL);
         return;
     }
-    struct err *e = browse_open(mounted_of(req)->browse, nd, &f);
+    struct err *e = browse_open(mounted_of(req)->browse, &found->node, &f);
     if (e) {
         err_free(e);
         fuse_reply_err(req, EIO);
@@ -264,7 +270,7 @@ static void do_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     struct listing *l = mem_zalloc(sizeof *l);
     struct err *e = NULL;
     if (in->dir)
-        e = browse_tree_get(mounted_of(req)->browse, &in->dir->tree, &l->tree);
+        e = browse_list_get(mounted_of(req)->browse, &in->dir->tree, &l->list);
     else
         l->view = in->view;
     if (e) {
@@ -276,7 +282,7 @@ static void do_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     fi->keep_cache = 1;
     fi->cache_readdir = 1;
     if (fuse_reply_open(req, fi)) {
-        browse_tree_put(mounted_of(req)->browse, l->tree);
+        browse_list_put(mounted_of(req)->browse, l->list);
         free(l);
     }
 }
@@ -285,7 +291,7 @@ static void do_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 {
     struct listing *l = (struct listing *)(uintptr_t)fi->fh;
     (void)ino;
-    browse_tree_put(mounted_of(req)->browse, l->tree);
+    browse_list_put(mounted_of(req)->browse, l->list);
     free(l);
     fuse_reply_err(req, 0);
 }
@@ -302,11 +308,12 @@ static bool entry_at(const struct inode *dir, const struct listing *l, size_t at
         return true;
     }
     at -= 2;
-    if (l->tree && at < l->tree->n) {
-        const struct node *nd = &l->tree->nodes[at];
-        *name = nd->name;
-        st->st_ino = inode_number(dir, nd);
-        st->st_mode = inode_kind(nd->type);
+    if (l->list && at < l->list->n) {
+        struct dirlist_entry e;
+        dirlist_get(l->list, at, &e);
+        *name = e.node.name;
+        st->st_ino = inode_number(dir, &e.node);
+        st->st_mode = inode_kind(e.node.type);
         return true;
     }
     if (l->view && at < l->view->n) {

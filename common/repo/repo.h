@@ -169,10 +169,24 @@ struct repo_file {
 /* All files of a kind, by id; names that are no ids are ignored. *out is malloc. */
 struct err *repo_list(struct repo *r, enum repo_kind kind, struct repo_file **out,
                       size_t *n) MUST_USE;
+/* Index files that were stored since the index was loaded, by others than this struct
+ * repo. *out is malloc. */
+struct err *repo_list_new_index(struct repo *r, struct repo_file **out,
+                                size_t *n) MUST_USE;
 
 /* Opens one stored blob (as in a pack) and checks it against its id; appends to out. */
 struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out) MUST_USE;
+/* Its two halves, for who hashes by himself: decryption and unpacking, which promise
+ * nothing yet; and what the content's digest says. */
+struct err *repo_unseal_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out) MUST_USE;
+struct err *repo_verify_blob(const struct blob_entry *e,
+                             const struct digest *real) MUST_USE;
+/* Checks a stored blob without holding its content, which goes by piece by piece. The
+ * stored bytes are decrypted where they are. */
+struct err *repo_verify_sealed(struct repo_io *io, const struct blob_entry *e,
+                               void *sealed) MUST_USE;
 /* The cipher of this thread. */
 struct crypt *repo_crypt(struct repo_io *io);
 

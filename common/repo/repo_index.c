@@ -164,6 +164,27 @@ struct err *repo_load_index(struct repo *r)
     return repo_load_index_all(r, NULL, NULL);
 }
 
+static bool is_listed(const struct repo *r, const struct digest *id)
+{
+    for (size_t i = 0; i < r->listed_n; i++)
+        if (digest_equal(&r->listed[i], id))
+            return true;
+    return is_covered(&r->covered, id);
+}
+
+struct err *repo_list_new_index(struct repo *r, struct repo_file **out, size_t *n)
+{
+    size_t kept = 0;
+    TRY(repo_list(r, REPO_INDEX, out, n));
+    pthread_mutex_lock(&r->mu);
+    for (size_t i = 0; i < *n; i++)
+        if (!is_listed(r, &(*out)[i].id))
+            (*out)[kept++] = (*out)[i];
+    pthread_mutex_unlock(&r->mu);
+    *n = kept;
+    return NULL;
+}
+
 const struct index *repo_index(const struct repo *r)
 {
     return &r->index;

@@ -7,8 +7,7 @@
 #include "common/base/mem.h"
 #include "common/repo/repo_own.h"
 
-/* The index says how large a blob is; it may be a lie that costs memory. */
-static struct err *check_size(const struct blob_entry *e)
+struct err *repo_check_size(const struct blob_entry *e)
 {
     uint64_t limit = e->type == BLOB_TREE ? REPO_BLOB_MAX : REPO_DATA_MAX;
     uint64_t bytes = e->plain > e->length ? e->plain : e->length;
@@ -20,13 +19,12 @@ static struct err *check_size(const struct blob_entry *e)
     return NULL;
 }
 
-struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
+struct err *repo_unseal_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out)
 {
-    TRY(check_size(e));
+    TRY(repo_check_size(e));
     size_t text = e->length - CRYPT_OVERHEAD;
     size_t n = e->plain ? e->plain : text;
-    struct digest real;
     char *to = buf_room(out, n);
     if (e->plain) {
         buf_clear(&io->plain);
@@ -36,12 +34,62 @@ struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
     } else {
         TRY(crypt_open(io->crypt, sealed, e->length, to));
     }
-    hash_bytes(to, n, &real);
-    if (!digest_equal(&real, &e->id))
-        return err_new(ERR_CORRUPT, "its content does not match its id");
     out->len += n;
     out->data[out->len] = '\0';
     return NULL;
+}
+
+struct err *repo_verify_blob(const struct blob_entry *e, const struct digest *real)
+{
+    if (!digest_equal(real, &e->id))
+        return err_new(ERR_CORRUPT, "its content does not match its id");
+    return NULL;
+}
+
+struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
+                             const void *sealed, struct buf *out)
+{
+    struct digest real;
+    size_t before = out->len;
+    TRY(repo_unseal_blob(io, e, sealed, out));
+    hash_bytes(out->data + before, out->len - before, &real);
+    struct err *bad = repo_verify_blob(e, &real);
+    if (bad)
+        out->len = before;
+    return bad;
+}
+
+struct verify {
+    struct hash *hash;
+    uint64_t bytes;
+};
+
+static struct err *add_to_hash(void *ctx, const void *data, size_t n)
+{
+    struct verify *v = ctx;
+    hash_add(v->hash, data, n);
+    v->bytes += n;
+    return NULL;
+}
+
+struct err *repo_verify_sealed(struct repo_io *io, const struct blob_entry *e,
+                               void *sealed)
+{
+    struct verify v = {.hash = NULL};
+    struct digest real;
+    char *frame = (char *)sealed + CRYPT_IV;
+    size_t n = e->length - CRYPT_OVERHEAD;
+    TRY(repo_check_size(e));
+    TRY(crypt_open(io->crypt, sealed, e->length, frame));
+    v.hash = hash_new();
+    struct err *bad = e->plain
+                          ? zst_unpack_to(io->zst, frame, n, e->plain, add_to_hash, &v)
+                          : add_to_hash(&v, frame, n);
+    hash_end(v.hash, &real);
+    TRY(bad);
+    if (e->plain && v.bytes != e->plain)
+        return err_new(ERR_CORRUPT, "it holds less than the index says");
+    return repo_verify_blob(e, &real);
 }
 
 struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
@@ -52,20 +100,25 @@ struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t o
     return store_get(r->store, name, offset, out, n);
 }
 
+struct err *repo_read_copy(struct repo_io *io, const struct blob_entry *e,
+                           const struct digest *pack, struct buf *out)
+{
+    TRY(repo_check_size(e));
+    TRY(repo_read_pack(io->repo, pack, e->offset, buf_room(out, e->length), e->length));
+    out->len += e->length;
+    return NULL;
+}
+
 static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
                              const struct digest *pack, struct buf *out)
 {
-    TRY(check_size(e));
     buf_clear(&io->stored);
-    TRY(repo_read_pack(io->repo, pack, e->offset, buf_room(&io->stored, e->length),
-                       e->length));
+    TRY(repo_read_copy(io, e, pack, &io->stored));
     return repo_decode_blob(io, e, io->stored.data, out);
 }
 
-/* Finds the copy of a blob after `skip` others; the entry is copied, since the index may
- * grow meanwhile. */
-static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
-                      size_t skip, struct blob_entry *entry, struct digest *pack)
+bool repo_find_copy(struct repo *r, enum blob_type type, const struct digest *id,
+                    size_t skip, struct blob_entry *entry, struct digest *pack)
 {
     pthread_mutex_lock(&r->mu);
     bool found = index_find(&r->index, type, id, skip, entry);
@@ -78,7 +131,7 @@ static bool find_copy(struct repo *r, enum blob_type type, const struct digest *
 bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,
                  struct blob_entry *entry, struct digest *pack)
 {
-    return find_copy(r, type, id, 0, entry, pack);
+    return repo_find_copy(r, type, id, 0, entry, pack);
 }
 
 /* Two nodes may have stored the same blob: a damaged copy is survived by the other. */
@@ -90,7 +143,7 @@ struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
     char blob_hex[65], pack_hex[65];
     struct err *first = NULL;
     digest_hex(id, blob_hex);
-    for (size_t i = 0; find_copy(io->repo, type, id, i, &entry, &pack); i++) {
+    for (size_t i = 0; repo_find_copy(io->repo, type, id, i, &entry, &pack); i++) {
         struct err *e = load_copy(io, &entry, &pack, out);
         if (!e) {
             err_free(first);

@@ -66,6 +66,15 @@ struct repo_io {
     struct buf plain;     /* decrypted, still compressed */
 };
 
+/* The index says how large a blob is; it may be a lie that costs memory. LIMIT. */
+struct err *repo_check_size(const struct blob_entry *e) MUST_USE;
+/* Finds the copy of a blob after `skip` others; the entry is copied, since the index may
+ * grow meanwhile. */
+bool repo_find_copy(struct repo *r, enum blob_type type, const struct digest *id,
+                    size_t skip, struct blob_entry *entry, struct digest *pack);
+/* Appends its stored bytes, checked by nothing but its size. */
+struct err *repo_read_copy(struct repo_io *io, const struct blob_entry *e,
+                           const struct digest *pack, struct buf *out) MUST_USE;
 /* Puts a blob that waits into a pack. No other thread uses the io. */
 struct err *repo_settle(struct repo_io *io) MUST_USE;
 /* What the gate says. */

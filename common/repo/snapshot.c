@@ -217,20 +217,55 @@ struct err *snapshot_read(const void *json, size_t n, struct snapshot *out)
     return NULL;
 }
 
-struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
-                          struct buf *out)
+static struct err *load_object(const void *json, size_t n, json_t **out)
 {
     json_t *o = json_loadb(json, n, JSON_ALLOW_NUL, NULL);
     if (!json_is_object(o)) {
         json_decref(o);
         return err_new(ERR_CORRUPT, "snapshot: it is no JSON object");
     }
-    json_object_del(o, "parent");
+    *out = o;
+    return NULL;
+}
+
+/* Frees the object. */
+static void write_derived(json_t *o, const struct digest *id, struct buf *out)
+{
     if (!json_is_string(json_object_get(o, "original")))
         json_object_set_new(o, "original", id_json(id));
     char *text = json_dumps(o, JSON_COMPACT);
     json_decref(o);
     buf_str(out, text);
     free(text);
+}
+
+struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
+                          struct buf *out)
+{
+    json_t *o = NULL;
+    TRY(load_object(json, n, &o));
+    json_object_del(o, "parent");
+    write_derived(o, id, out);
+    return NULL;
+}
+
+struct err *snapshot_retag(const void *json, size_t n, const struct digest *id,
+                           const struct strings *tags, struct buf *out)
+{
+    json_t *o = NULL, *list = json_array();
+    struct err *e = NULL;
+    for (size_t i = 0; i < tags->n && !e; i++)
+        if (json_array_append_new(list, json_string(tags->items[i])))
+            e = err_new(ERR_INVALID, "a tag is not UTF-8");
+    if (!e)
+        e = load_object(json, n, &o);
+    if (e) {
+        json_decref(list);
+        return e;
+    }
+    json_object_set_new(o, "tags", list);
+    if (!tags->n) /* restic leaves an empty list out */
+        json_object_del(o, "tags");
+    write_derived(o, id, out);
     return NULL;
 }

@@ -71,6 +71,11 @@ struct err *snapshot_write(const struct snapshot *s, struct buf *out) MUST_USE;
  * unless it is there. CORRUPT. */
 struct err *snapshot_copy(const void *json, size_t n, const struct digest *id,
                           struct buf *out) MUST_USE;
+/* Appends the JSON of the same snapshot with other tags, as `restic tag` makes it:
+ * everything stays, and `original` is set to `id` unless it is there. CORRUPT; INVALID: a
+ * tag is not UTF-8. */
+struct err *snapshot_retag(const void *json, size_t n, const struct digest *id,
+                           const struct strings *tags, struct buf *out) MUST_USE;
 /* Reads into an empty struct; CORRUPT. */
 struct err *snapshot_read(const void *json, size_t n, struct snapshot *out) MUST_USE;
 

@@ -109,5 +109,16 @@ struct err *tree_writer_end(struct tree_writer *w) MUST_USE;
 /* Reads a tree into an empty `out`. CORRUPT: not a tree, names not strictly ascending,
  * or a name that is empty, ".", "..", or holds '/' or NUL. */
 struct err *tree_read(const void *json, size_t n, struct tree *out) MUST_USE;
+/* The same for a text that comes in pieces: begin; feed, then next until it has none, …;
+ * end. */
+struct tree_reader;
+struct tree_reader *tree_reader_begin(void);
+struct err *tree_reader_feed(struct tree_reader *r, const void *json, size_t n) MUST_USE;
+/* A whole node, borrowed until the next feed, which its reader may empty; NULL: there is
+ * none yet. */
+struct node *tree_reader_next(struct tree_reader *r);
+/* Frees it; nodes not asked for go to *rest, unless that is NULL. CORRUPT: the text was
+ * not whole; after an error of feed that is told again as whatever it looks like. */
+struct err *tree_reader_end(struct tree_reader *r, struct tree *rest) MUST_USE;
 
 #endif

@@ -1,4 +1,4 @@
-/* Reading trees: the streaming half of tree.h. Everything here may be hostile. */
+/* Reading trees: the other half of tree.h. Everything here may be hostile. */
 #include "common/repo/tree.h"
 
 #include <string.h>
@@ -39,9 +39,13 @@ enum field {
 /* Depths of the document {"nodes":[{…,"content":[…],"extended_attributes":[{…}]}]}. */
 enum { IN_TOP = 1, IN_NODES, IN_NODE, IN_LIST, IN_XATTR };
 
-struct reader {
-    struct tree *tree;
-    struct node *node;
+struct tree_reader {
+    struct tree tree; /* nodes not given out yet; the last may be half read */
+    size_t given;
+    bool half;       /* the last one is */
+    struct buf last; /* name of the last whole node */
+    struct jscan_stream *json;
+    struct node *node; /* the half read one */
     bool in_nodes;
     bool saw_nodes;
     enum field field;
@@ -115,7 +119,7 @@ static struct err *type_of(const struct jscan_event *ev, enum node_type *out)
                    (int)(ev->len < 40 ? ev->len : 40), ev->text);
 }
 
-static struct err *raw_target(struct reader *r, const struct jscan_event *ev)
+static struct err *raw_target(struct tree_reader *r, const struct jscan_event *ev)
 {
     AUTO_BUF struct buf raw = {0};
     if (ev->what == JSCAN_NULL)
@@ -137,7 +141,7 @@ static struct err *u32_of(const struct jscan_event *ev, uint32_t *out)
     return NULL;
 }
 
-static struct err *scalar(struct reader *r, const struct jscan_event *ev)
+static struct err *scalar(struct tree_reader *r, const struct jscan_event *ev)
 {
     struct node *nd = r->node;
     switch (r->field) {
@@ -191,7 +195,7 @@ static struct err *scalar(struct reader *r, const struct jscan_event *ev)
     return NULL;
 }
 
-static struct err *xattr_event(struct reader *r, const struct jscan_event *ev)
+static struct err *xattr_event(struct tree_reader *r, const struct jscan_event *ev)
 {
     if (ev->what == JSCAN_KEY) {
         r->xattr_key = jscan_is(ev, "name") ? 'n' : jscan_is(ev, "value") ? 'v' : 0;
@@ -208,7 +212,7 @@ static struct err *xattr_event(struct reader *r, const struct jscan_event *ev)
     return NULL;
 }
 
-static struct err *list_event(struct reader *r, const struct jscan_event *ev)
+static struct err *list_event(struct tree_reader *r, const struct jscan_event *ev)
 {
     if (r->field == FIELD_CONTENT) {
         struct digest id;
@@ -230,7 +234,7 @@ static struct err *list_event(struct reader *r, const struct jscan_event *ev)
     return NULL;
 }
 
-static struct err *node_event(struct reader *r, const struct jscan_event *ev)
+static struct err *node_event(struct tree_reader *r, const struct jscan_event *ev)
 {
     switch (ev->what) {
     case JSCAN_KEY:
@@ -255,24 +259,27 @@ static struct err *node_event(struct reader *r, const struct jscan_event *ev)
 }
 
 /* A node is complete: what every reader relies on holds from here on. */
-static struct err *node_done(struct reader *r)
+static struct err *node_done(struct tree_reader *r)
 {
     const struct node *nd = r->node;
+    r->half = false;
     if (!nd->name || nd->type == NODE_NONE)
         return err_new(ERR_CORRUPT, "a node lacks its name or type");
-    if (r->tree->n > 1 && strcmp(r->tree->nodes[r->tree->n - 2].name, nd->name) >= 0)
+    if (r->last.len && strcmp(r->last.data, nd->name) >= 0)
         return err_new(ERR_CORRUPT, "nodes are not in order, or twice there: '%s'",
                        nd->name);
     if (nd->type == NODE_DIR && !nd->has_subtree)
         return err_new(ERR_CORRUPT, "directory '%s' has no subtree", nd->name);
     if (nd->type == NODE_FILE && !nd->has_content)
         return err_new(ERR_CORRUPT, "file '%s' has no content list", nd->name);
+    buf_clear(&r->last);
+    buf_str(&r->last, nd->name);
     return NULL;
 }
 
 static struct err *on_event(void *ctx, const struct jscan_event *ev)
 {
-    struct reader *r = ctx;
+    struct tree_reader *r = ctx;
     if (ev->depth == IN_TOP) {
         if (ev->what == JSCAN_KEY)
             r->in_nodes = jscan_is(ev, "nodes");
@@ -290,7 +297,8 @@ static struct err *on_event(void *ctx, const struct jscan_event *ev)
             return node_done(r);
         if (ev->what != JSCAN_MAP)
             return err_new(ERR_CORRUPT, "a node is not a JSON object");
-        r->node = tree_add(r->tree);
+        r->node = tree_add(&r->tree);
+        r->half = true;
         r->raw_target = false;
         return NULL;
     }
@@ -303,13 +311,61 @@ static struct err *on_event(void *ctx, const struct jscan_event *ev)
     return NULL;
 }
 
+struct tree_reader *tree_reader_begin(void)
+{
+    struct tree_reader *r = mem_zalloc(sizeof *r);
+    r->json = jscan_begin(on_event, r);
+    return r;
+}
+
+/* Forgets the nodes that were given out. */
+static void drop_given(struct tree_reader *r)
+{
+    struct tree *t = &r->tree;
+    if (!r->given)
+        return;
+    for (size_t i = 0; i < r->given; i++)
+        node_fini(&t->nodes[i]);
+    t->n -= r->given;
+    memmove(t->nodes, t->nodes + r->given, t->n * sizeof *t->nodes);
+    r->given = 0;
+    r->node = t->n ? &t->nodes[t->n - 1] : NULL;
+}
+
+struct err *tree_reader_feed(struct tree_reader *r, const void *json, size_t n)
+{
+    drop_given(r);
+    return jscan_feed(r->json, json, n);
+}
+
+struct node *tree_reader_next(struct tree_reader *r)
+{
+    return r->given + r->half < r->tree.n ? &r->tree.nodes[r->given++] : NULL;
+}
+
+struct err *tree_reader_end(struct tree_reader *r, struct tree *rest)
+{
+    if (!r)
+        return NULL;
+    struct err *e = jscan_end(r->json);
+    if (!e && !r->saw_nodes)
+        e = err_new(ERR_CORRUPT, "a tree has no list of nodes");
+    drop_given(r);
+    if (rest)
+        *rest = r->tree;
+    else
+        tree_fini(&r->tree);
+    free(r->xattr_name);
+    buf_fini(&r->xattr_value);
+    buf_fini(&r->last);
+    free(r);
+    return e;
+}
+
 struct err *tree_read(const void *json, size_t n, struct tree *out)
 {
-    struct reader r = {.tree = out};
-    struct err *e = jscan(json, n, on_event, &r);
-    free(r.xattr_name);
-    buf_fini(&r.xattr_value);
-    if (!e && !r.saw_nodes)
-        e = err_new(ERR_CORRUPT, "a tree has no list of nodes");
-    return e;
+    struct tree_reader *r = tree_reader_begin();
+    AUTO(err) struct err *fed = tree_reader_feed(r, json, n);
+    struct err *e = tree_reader_end(r, out);
+    return fed ? STEAL(fed) : e;
 }

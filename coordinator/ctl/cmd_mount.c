@@ -8,6 +8,7 @@
 const struct ctl_option cmd_mount_options[] = {
     REPO_OPTIONS,
     NO_LOCK_OPTION,
+    CACHE_OPTION,
     {"allow-other", NULL, "let other users look, each as the files' modes permit", 0},
     {0},
 };

@@ -21,6 +21,7 @@ static const struct ctl_option check_options[] = {
 static const struct ctl_option restore_options[] = {
     REPO_OPTIONS,
     NO_LOCK_OPTION,
+    CACHE_OPTION,
     {"target", "DIR", "directory to write to; made when missing", 0},
     {"strip", "PATH", "directory of the snapshot that becomes the target itself", 0},
     {"include", "PATTERN", "only what matches, with all below it (repeatable)", 'i'},

@@ -115,6 +115,7 @@ static const struct ctl_option snapshots_options[] = {
 };
 static const struct ctl_option ls_options[] = {
     REPO_OPTIONS,
+    CACHE_OPTION,
     {"recursive", NULL, "everything below, not only one level", 'R'},
     {0},
 };

@@ -27,7 +27,7 @@ const struct ctl_option cmd_repo_backup_options[] = {
      0},
     {"manifest", "FILE", "inode numbers and times of the source of a copied capture", 0},
     {"chunks", "HOW", "files (default), database, or a size such as 64KiB", 0},
-    {"cache-dir", "DIR", "where the index is kept between runs (default: ~/.cache)", 0},
+    CACHE_OPTION,
     {"resume", NULL, "use what an earlier backup stored before it was killed", 0},
     {"force", NULL, "read every file, also those unchanged since the last snapshot", 'f'},
     {0},

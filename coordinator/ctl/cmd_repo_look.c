@@ -117,11 +117,16 @@ static int run_find(struct ctl *c)
     struct err *e = read_type(c, &q.type);
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     e = find_in(c, &a, &q);
     return e ? fail(c, e) : CTL_OK;
+}
+
+static void show_dirs(void *ctx, uint64_t dirs)
+{
+    ctl_status(ctx, "%" PRIu64 " directories", dirs);
 }
 
 /* ---- diff ---- */
@@ -134,6 +139,7 @@ static struct err *print_change(void *ctx, const struct diff_change *d)
     AUTO(str) char *path = repo_printable(d->path);
     const struct node *nd = d->after ? d->after : d->before;
     const char *slash = nd->type == NODE_DIR ? "/" : "";
+    ctl_status_end(c); /* the line may go to the same terminal */
     if (c->json)
         ctl_print_json(json_pack("{s:s, s:s+, s:s#}", "message_type", "change", "path",
                                  path, slash, "modifier", (const char[]){(char)d->what},
@@ -181,14 +187,20 @@ static int run_diff(struct ctl *c)
     AUTO_ACCESS struct repo_access a = {0};
     struct digest before, after;
     struct diff_result r;
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK, &a);
+    const struct diff_opts opts = {.visit = print_change,
+                                   .visit_ctx = c,
+                                   .progress = show_dirs,
+                                   .progress_ctx = c,
+                                   .cancel = &ctl_cancelled};
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     struct err *e = find_tree(&a, c->args[0], &before);
     if (!e)
         e = find_tree(&a, c->args[1], &after);
     if (!e)
-        e = diff_trees(a.io, &before, &after, print_change, c, &ctl_cancelled, &r);
+        e = diff_trees(a.io, &before, &after, &opts, &r);
+    ctl_status_end(c);
     if (e)
         return fail(c, e);
     print_diff(c, &r);
@@ -234,7 +246,7 @@ static int run_dump(struct ctl *c)
     /* A summary would be in the middle of the data. */
     if (c->json && !target)
         return ctl_fail(c, err_new(ERR_INVALID, "--json needs --target"), CTL_USAGE);
-    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_CACHE, &a);
     if (rc)
         return rc;
     FILE *to = target ? fopen(target, "wxe") : stdout;
@@ -286,13 +298,16 @@ static int run_stats(struct ctl *c)
     AUTO_ACCESS struct repo_access a = {0};
     struct snapshot *list = NULL;
     struct stats s;
+    const struct stats_opts opts = {
+        .progress = show_dirs, .progress_ctx = c, .cancel = &ctl_cancelled};
     size_t n = 0;
     int rc = repo_access_want(c, REPO_WANT_LOCK, &a);
     if (rc)
         return rc;
     struct err *e = repo_chosen(c, a.io, 0, &list, &n);
     if (!e)
-        e = stats_run(a.io, list, n, &ctl_cancelled, &s);
+        e = stats_run(a.io, list, n, &opts, &s);
+    ctl_status_end(c);
     repo_free_snapshots(list, n);
     if (e)
         return fail(c, e);
@@ -303,6 +318,7 @@ static int run_stats(struct ctl *c)
 static const struct ctl_option find_options[] = {
     REPO_OPTIONS,
     NO_LOCK_OPTION,
+    CACHE_OPTION,
     REPO_FILTER_OPTIONS,
     {"snapshot", "ID", "only in this snapshot", 's'},
     {"type", "TYPE", "only file, dir, symlink, dev, chardev, fifo or socket", 0},
@@ -312,13 +328,13 @@ static const struct ctl_option find_options[] = {
 static const struct ctl_option diff_options[] = {
     REPO_OPTIONS,
     NO_LOCK_OPTION,
+    CACHE_OPTION,
     {"metadata", NULL, "also show what differs in owner, mode, times or attributes", 0},
     {0},
 };
 static const struct ctl_option dump_options[] = {
-    REPO_OPTIONS,
-    NO_LOCK_OPTION,
-    {"target", "FILE", "write to a new file instead of standard output", 0},
+    REPO_OPTIONS, NO_LOCK_OPTION,
+    CACHE_OPTION, {"target", "FILE", "write to a new file instead of standard output", 0},
     {0},
 };
 static const struct ctl_option stats_options[] = {

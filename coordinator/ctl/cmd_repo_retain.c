@@ -10,6 +10,7 @@
 
 #include "common/base/mem.h"
 #include "common/engine/forget.h"
+#include "common/engine/pin.h"
 #include "common/engine/reclaim.h"
 #include "coordinator/ctl/repo_access.h"
 #include "coordinator/ctl/repo_print.h"
@@ -132,6 +133,11 @@ static void print_plan(const struct ctl *c, const struct forget_plan *p, bool dr
             dry ? "would be removed" : "removed", p->groups);
 }
 
+static void show_forget(void *ctx, uint64_t done, uint64_t todo)
+{
+    ctl_status(ctx, "%" PRIu64 " of %" PRIu64 " snapshots removed", done, todo);
+}
+
 static struct err *plan_and_run(struct ctl *c, struct repo_access *a,
                                 const struct forget_opts *o)
 {
@@ -141,6 +147,7 @@ static struct err *plan_and_run(struct ctl *c, struct repo_access *a,
     else
         TRY(forget_plan(a->io, o, &plan));
     struct err *e = forget_run(a->io, o, &plan);
+    ctl_status_end(c);
     print_plan(c, &plan, o->dry_run);
     forget_plan_fini(&plan);
     return e;
@@ -165,6 +172,8 @@ static struct err *forget_with(struct ctl *c, struct repo_access *a,
     o->dry_run = ctl_has(c, "dry-run");
     o->lock = a->lock;
     o->cancel = &ctl_cancelled;
+    o->progress = show_forget;
+    o->progress_ctx = c;
     struct err *e = plan_and_run(c, a, o);
     free_tags(keep, keep_n);
     free_tags(filter, filter_n);
@@ -183,6 +192,42 @@ static int run_forget(struct ctl *c)
     if (rc)
         return rc;
     e = forget_with(c, &a, &o);
+    if (!e)
+        return CTL_OK;
+    return ctl_fail(c, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
+}
+
+/* ---- pin ---- */
+
+static void print_pin(void *ctx, const struct snapshot *s, const struct digest *after)
+{
+    const struct ctl *c = ctx;
+    char old[65], fresh[65];
+    const char *what = strcmp(c->command->verb, "pin") == 0 ? "pinned" : "unpinned";
+    bool same = digest_equal(&s->id, after);
+    digest_hex(&s->id, old);
+    digest_hex(after, fresh);
+    if (c->json)
+        ctl_print_json(json_pack("{s:s, s:s, s:s, s:b}", "message_type", what, "source",
+                                 old, "snapshot_id", fresh, "changed", !same));
+    else if (same)
+        printf("%.8s was %s already\n", old, what);
+    else
+        printf("%.8s %s, now as %.8s\n", old, what, fresh);
+}
+
+static int run_pin(struct ctl *c)
+{
+    AUTO_ACCESS struct repo_access a = {0};
+    int rc = repo_access_want(c, REPO_WANT_LOCK | REPO_WANT_REMOVE, &a);
+    if (rc)
+        return rc;
+    const struct pin_opts o = {.unpin = strcmp(c->command->verb, "unpin") == 0,
+                               .label = ctl_value(c, "label"),
+                               .lock = a.lock,
+                               .done = print_pin,
+                               .done_ctx = c};
+    struct err *e = pin_run(a.io, c->args, (size_t)c->args_n, &o);
     if (!e)
         return CTL_OK;
     return ctl_fail(c, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
@@ -358,7 +403,28 @@ static const struct ctl_option reclaim_options[] = {
     {0},
 };
 
+static const struct ctl_option pin_options[] = {
+    REPO_OPTIONS,
+    {"label", "TEXT", "why: the tag is pin=TEXT", 0},
+    {0},
+};
+static const struct ctl_option unpin_options[] = {
+    REPO_OPTIONS,
+    {"label", "TEXT", "only the pin of that label", 0},
+    {0},
+};
+
 const struct ctl_command ctl_repo_retain_commands[] = {
+    {"repo", "pin", "SNAPSHOT...", "keep snapshots whatever 'forget' is told",
+     pin_options,
+     "  stillpoint repo pin " REPO_WHERE " latest --label audit-2026\n"
+     "A stored snapshot never changes: it gets a successor with another id. A snapshot "
+     "of "
+     "a\n"
+     "set stands for the set's record, whose pin keeps the whole set.\n",
+     1, INT_MAX, run_pin},
+    {"repo", "unpin", "SNAPSHOT...", "take pins away", unpin_options,
+     "  stillpoint repo unpin " REPO_WHERE " 1a2b3c4d\n", 1, INT_MAX, run_pin},
     {"repo", "forget", "[SNAPSHOT...]", "remove snapshots that a policy does not keep",
      forget_options,
      "  stillpoint repo forget " REPO_WHERE " --keep-daily 7 --keep-weekly 5 -n\n"

@@ -18,6 +18,12 @@
         "no-lock", NULL, "take no lock, for a repository that is read-only", 0           \
     }
 
+#define CACHE_OPTION                                                                     \
+    {                                                                                    \
+        "cache-dir", "DIR", "where the index is kept between runs (default: ~/.cache)",  \
+            0                                                                            \
+    }
+
 /* An opened repository; repo_access_close frees what is there. */
 struct repo_access {
     struct repo *repo;
@@ -43,7 +49,7 @@ int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out
 int repo_access_other(const struct ctl *c, const char *url_option,
                       const char *password_option, unsigned want,
                       struct repo_access *out);
-/* repo_access_want() with the index and a shared lock, if asked. */
+/* repo_access_want() with the index (from the cache) and a shared lock, if asked. */
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out);
 void repo_access_close(struct repo_access *a);
 #define AUTO_ACCESS CLEANUP(repo_access_close)

@@ -7,11 +7,12 @@ ok() { printf 'ok %s\n' "$1" && passed=$((passed + 1)); }
 not_ok() { printf 'not ok %s%s\n' "$1" "${2:+: $2}" && failed=$((failed + 1)); }
 skip() { printf 'skip %s%s\n' "$1" "${2:+: $2}" && skipped=$((skipped + 1)); }
 
-# check NAME COMMAND…: ok if the command succeeds.
+# check NAME COMMAND…: ok if the command, run in a shell of its own, succeeds. What it printed is
+# in $said afterwards.
 check() {
-    local name=$1 output
+    local name=$1
     shift
-    if output=$("$@" 2>&1); then ok "$name"; else not_ok "$name" "$(tail -n 3 <<<"$output" | tr '\n' ' ')"; fi
+    if said=$("$@" 2>&1); then ok "$name"; else not_ok "$name" "$(tail -n 3 <<<"$said" | tr '\n' ' ')"; fi
 }
 
 report() {

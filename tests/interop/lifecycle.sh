@@ -378,4 +378,26 @@ racing() {
     done
 }
 check "every-retained-snapshot-restores-after-$rounds-rounds" racing
+
+# ---- pins ----
+
+# pinned_there TAG COUNT: as restic sees it.
+pinned_there() {
+    local n
+    n=$(rs snapshots pins --tag "$1" --json | grep -o '"short_id"' | wc -l)
+    ((n == $2)) || { printf '%d snapshots\n' "$n"; return 1; }
+}
+"$mill" pins pw <<<'2024-01-01T00:00:00Z h /p daily' || exit 1
+first=$(find pins/snapshots -type f -printf '%f\n')
+check a-pin-is-a-tag-to-restic sp pin pins "$first" --label audit
+check restic-sees-it pinned_there pin=audit,daily 1
+check it-knows-its-first-id grep -q "\"original\":\"$first\"" <<<"$(rs snapshots pins --json)"
+check the-first-has-gone test ! -e "pins/snapshots/$first"
+check forget-keeps-it exits 1 sp forget pins latest
+check restic-takes-it-away rs tag pins --remove pin=audit
+check restic-has-taken-it-away pinned_there pin=audit 0
+check a-pin-by-restic rs tag pins --add pin
+check we-take-it-away sp unpin pins latest
+check we-have-taken-it-away pinned_there pin 0
+check the-repository-is-sound both_clean pins
 report

@@ -1,38 +1,22 @@
 #!/usr/bin/env bash
 # Reading a repository back through the command line: restores over what exists, killed ones,
-# patterns, and the mounted filesystem. Prints "ok NAME" or "not ok NAME" a check, then
-# "N passed, N failed, N skipped"; exits 1 if any failed.
+# patterns, and the mounted filesystem. Says what integration scripts say.
 #   BUILD  our build (default build/release-gcc)
 # Needs root, attr, acl; the checks of mount need /dev/fuse.
 set -u
-root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/integration/report.sh
+. tests/integration/report.sh
+root=$PWD
 build=${BUILD:-build/release-gcc}
 [[ $build == /* ]] || build=$root/$build
 stillpoint=$build/stillpoint
 treelist=$build/tests/tools/treelist
 export TZ=UTC LC_ALL=C.UTF-8
-passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
 trap 'cd / && { mountpoint -q "$work/mnt" && umount -l "$work/mnt"; rm -rf "$work"; }' EXIT
 cd "$work" || exit 1
 
-check() {
-    local name=$1
-    shift
-    [[ -f out.log ]] && mv out.log last.log
-    if "$@" >out.log 2>&1; then
-        printf 'ok %s\n' "$name"
-        passed=$((passed + 1))
-    else
-        printf 'not ok %s\n' "$name"
-        sed 's/^/  | /' out.log | head -n 12
-        failed=$((failed + 1))
-    fi
-}
-skip() {
-    printf 'skipped %s\n' "$1"
-    skipped=$((skipped + 1))
-}
 exits() {
     local want=$1 got
     shift
@@ -164,14 +148,18 @@ check its-good-part-was-not-written-again test "$(count bytes_restored)" -lt 250
 sp unlock >/dev/null 2>&1
 
 # The mounted filesystem.
-mounted() {
+# In this shell, whose child it must be to be waited for.
+start() {
     mkdir -p mnt
     : >mount.log # what the last one said is not this one's word
     "$stillpoint" repo mount --repo repo --password-file pw --no-lock --json mnt >mount.log 2>&1 &
     mount_pid=$!
+}
+mounted() {
     until grep -q mounted mount.log; do kill -0 "$mount_pid" 2>/dev/null || return 1; done
 }
-ended() { wait "$mount_pid" && ! mountpoint -q mnt; }
+# ended STATUS: of the program.
+ended() { (($1 == 0)) && ! mountpoint -q mnt; }
 same_files() {
     (cd "$1" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >a.list
     (cd "$2" && find . -type f -print0 | sort -z | xargs -0 sha256sum) >b.list
@@ -196,6 +184,7 @@ without_fuse() {
     unshare -m bash -c 'mount -t tmpfs none /dev && exec "$0" repo mount --repo repo --password-file pw --no-lock mnt' "$stillpoint"
 }
 if [[ -c /dev/fuse ]]; then
+    start
     check mount mounted
     check sets-lead-to-partitions same_files src mnt/sets/s1/p
     check mounted-attributes-are-the-same same_stats src mnt/sets/s1/p
@@ -208,17 +197,21 @@ if [[ -c /dev/fuse ]]; then
     check reads-anywhere random_reads
     check nothing-can-be-written exits 1 touch mnt/sets/s1/p/new
     kill -INT "$mount_pid"
-    check sigint-unmounts ended
+    wait "$mount_pid"
+    check sigint-unmounts ended $?
+    start
     check mount-again mounted
     kill -TERM "$mount_pid"
-    check sigterm-unmounts ended
+    wait "$mount_pid"
+    check sigterm-unmounts ended $?
+    start
     check mount-a-third-time mounted
     umount mnt
-    check umount-ends-it ended
+    wait "$mount_pid"
+    check umount-ends-it ended $?
     check without-dev-fuse-it-says-so exits 1 without_fuse
-    check and-names-it grep -q 'no /dev/fuse' last.log
+    check and-names-it grep -q 'no /dev/fuse' <<<"$said"
 else
     skip mount
 fi
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-((failed == 0))
+report

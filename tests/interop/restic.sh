@@ -1,40 +1,23 @@
 #!/usr/bin/env bash
 # Our repositories under stock restic and restic's under us: backup, check, restore and mixed
-# writing, on a corpus with every oddity a filesystem has. Prints "ok NAME" or "not ok NAME" a
-# check, then "N passed, N failed, N skipped"; exits 1 if any failed.
+# writing, on a corpus with every oddity a filesystem has. Says what integration scripts say.
 #   RESTIC  the restic program (default: restic)    BUILD  our build (default build/release-gcc)
 # Needs root (devices, owners) and attr, acl.
 set -u
-root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/integration/report.sh
+. tests/integration/report.sh
+root=$PWD
 build=${BUILD:-build/release-gcc}
 [[ $build == /* ]] || build=$root/$build
 restic=${RESTIC:-restic}
 stillpoint=$build/stillpoint
 treelist=$build/tests/tools/treelist
 export TZ=UTC LC_ALL=C.UTF-8
-passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
 trap 'cd / && { mountpoint -q "$work/frozen" && umount "$work/frozen"; rm -rf "$work"; }' EXIT
 cd "$work" || exit 1
 
-# check NAME COMMAND…: passes when the command succeeds; its output is shown when it fails.
-check() {
-    local name=$1
-    shift
-    [[ -f out.log ]] && mv out.log last.log
-    if "$@" >out.log 2>&1; then
-        printf 'ok %s\n' "$name"
-        passed=$((passed + 1))
-    else
-        printf 'not ok %s\n' "$name"
-        sed 's/^/  | /' out.log | head -n 12
-        failed=$((failed + 1))
-    fi
-}
-skip() {
-    printf 'skipped %s\n' "$1"
-    skipped=$((skipped + 1))
-}
 # exits CODE COMMAND…: passes when the command ends with that status.
 exits() {
     local want=$1 got
@@ -219,7 +202,7 @@ wrong() {
 check wrong-password-exits-12 exits 12 wrong
 check no-repository-exits-10 exits 10 sp snapshots nowhere
 check unknown-verb-exits-2 exits 2 "$stillpoint" repo bakcup
-check unknown-verb-is-guessed grep -q "did you mean 'backup'" last.log
+check unknown-verb-is-guessed grep -q "did you mean 'backup'" <<<"$said"
 check missing-option-exits-2 exits 2 "$stillpoint" repo backup src
 "$restic" --no-cache -r ours -p pw unlock >/dev/null 2>&1
 size=$(stat -c %s "$pack")
@@ -228,10 +211,10 @@ byte=$(dd if="$pack" bs=1 skip=$((size / 2)) count=1 status=none | od -An -tu1 |
 printf '%b' "\\x$(printf %02x $((byte ^ 1)))" |
     dd of="$pack" bs=1 seek=$((size / 2)) conv=notrunc status=none
 check flipped-bit-fails-our-check exits 1 sp check ours --read-data
-check flipped-bit-is-named-by-check grep -q "${pack##*/}.*blob" last.log
+check flipped-bit-is-named-by-check grep -q "${pack##*/}.*blob" <<<"$said"
 check flipped-bit-fails-the-restore exits 3 sp restore ours "$first" --target damaged \
     --strip "$src"
-check flipped-bit-is-named-by-restore grep -q "blob .* in pack ${pack##*/}" last.log
+check flipped-bit-is-named-by-restore grep -q "blob .* in pack ${pack##*/}" <<<"$said"
 # Whatever was restored is right: each file there equals its source.
 intact() {
     local path
@@ -242,5 +225,4 @@ intact() {
 }
 check nothing-is-restored-silently intact
 
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-((failed == 0))
+report

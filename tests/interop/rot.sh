@@ -1,32 +1,21 @@
 #!/usr/bin/env bash
 # Bit rot, judged by stock restic as well: one bit flipped in a sample of a repository's files
 # (all of them with LONG=1), packs deleted, cut and swapped. Both checks must find each, and
-# neither may complain about the clean repository. Prints "ok NAME" or "not ok NAME" a check,
-# then "N passed, N failed, 0 skipped"; exits 1 if any failed.
+# neither may complain about the clean repository. Says what integration scripts say.
 #   RESTIC  the restic program (default: restic)    BUILD  our build (default build/release-gcc)
 set -u
-root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/integration/report.sh
+. tests/integration/report.sh
+root=$PWD
 build=${BUILD:-build/release-gcc}
 [[ $build == /* ]] || build=$root/$build
 restic=${RESTIC:-restic}
 stillpoint=$build/stillpoint
-passed=0 failed=0
 work=$(mktemp -d) || exit 1
 trap 'cd / && rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
-check() {
-    local name=$1
-    shift
-    if "$@" >out.log 2>&1; then
-        printf 'ok %s\n' "$name"
-        passed=$((passed + 1))
-    else
-        printf 'not ok %s\n' "$name"
-        sed 's/^/  | /' out.log | head -n 12
-        failed=$((failed + 1))
-    fi
-}
 ours() { "$stillpoint" repo check --repo repo --password-file pw --no-lock --read-data; }
 theirs() { "$restic" --no-cache -q -r repo -p pw check --no-lock --read-data; }
 clean() { ours && theirs; }
@@ -90,5 +79,4 @@ check cut-pack damage "$pack" truncate -s -1
 check deleted-pack damage "$pack" rm -f
 check swapped-packs swap_packs
 check clean-again clean
-printf '%d passed, %d failed, 0 skipped\n' "$passed" "$failed"
-((failed == 0))
+report

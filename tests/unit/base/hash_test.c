@@ -54,6 +54,13 @@ START_TEST(pieces_and_neighbours_change_nothing)
             hash_add(p, data + n / 2, n - n / 2);
             hash_end(p, &pieces);
             ck_assert(digest_equal(&pieces, &whole));
+            struct hash *a = hash_new(), *b = hash_new();
+            hash_add_two(a, data, n / 2, b, other, m / 3);
+            hash_add_two(a, data + n / 2, n - n / 2, b, other + m / 3, m - m / 3);
+            hash_end(a, &pieces);
+            ck_assert(digest_equal(&pieces, &whole));
+            hash_end(b, &pieces);
+            ck_assert(digest_equal(&pieces, &more_whole));
         }
     }
 }

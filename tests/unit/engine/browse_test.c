@@ -95,7 +95,7 @@ START_TEST(a_list_is_shared_and_survives_its_neighbours)
     AUTO(repo) struct repo *r = temp_open(true);
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     AUTO(browse) struct browse *b = NULL;
-    const struct tree *first = NULL, *again = NULL, *other = NULL;
+    const struct dirlist *first = NULL, *again = NULL, *other = NULL;
     struct digest ids[50];
     for (int i = 0; i < 50; i++) {
         AUTO_BUF struct buf json = {0};
@@ -108,16 +108,16 @@ START_TEST(a_list_is_shared_and_survives_its_neighbours)
     }
     ck_ok(repo_flush(io));
     ck_ok(browse_new(r, &b));
-    ck_ok(browse_tree_get(b, &ids[0], &first));
-    ck_ok(browse_tree_get(b, &ids[0], &again));
+    ck_ok(browse_list_get(b, &ids[0], &first));
+    ck_ok(browse_list_get(b, &ids[0], &again));
     ck_assert_ptr_eq(first, again);
-    browse_tree_put(b, again);
+    browse_list_put(b, again);
     for (int i = 1; i < 50; i++) { /* more than the cache holds */
-        ck_ok(browse_tree_get(b, &ids[i], &other));
-        browse_tree_put(b, other);
+        ck_ok(browse_list_get(b, &ids[i], &other));
+        browse_list_put(b, other);
     }
-    ck_assert_str_eq(first->nodes[1999].name, "0-01999");
-    browse_tree_put(b, first);
+    ck_assert_str_eq(dirlist_name(first, 1999), "0-01999");
+    browse_list_put(b, first);
 }
 END_TEST
 

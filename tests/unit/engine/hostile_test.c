@@ -8,6 +8,7 @@
 #include "common/engine/check.h"
 #include "common/engine/restore.h"
 #include "tests/unit/engine/temp_tree.h"
+#include "tests/unit/store/fault_store.h"
 
 enum { BOMB_BYTES = 128 << 20, MEMORY_KIB = 160 << 10 };
 
@@ -360,6 +361,68 @@ START_TEST(a_directory_of_very_many_entries_is_restored)
 }
 END_TEST
 
+/* ---- somebody who plants links at files' names ---- */
+
+struct planter {
+    struct digest packs[3]; /* that hold the files' contents */
+    bool done;
+};
+
+/* When the first content is read, no file was opened for writing yet. */
+static enum fault plant(void *ctx, const struct store_call *call)
+{
+    struct planter *p = ctx;
+    bool content = false;
+    for (size_t i = 0; i < ARRAY_LEN(p->packs); i++) {
+        char hex[65];
+        digest_hex(&p->packs[i], hex);
+        content |= strstr(call->name, hex) != NULL;
+    }
+    if (p->done || call->op != STORE_GET || !content)
+        return FAULT_NONE;
+    p->done = true;
+    ck_assert_int_eq(symlink("../outside/f1", temp_path("out/absent")), 0);
+    ck_assert_int_eq(link(temp_path("outside/f2"), temp_path("out/linked")), 0);
+    ck_assert_int_eq(unlink(temp_path("out/present")), 0);
+    ck_assert_int_eq(symlink("../outside/f3", temp_path("out/present")), 0);
+    return FAULT_NONE;
+}
+
+START_TEST(links_planted_at_files_names_gain_nothing)
+{
+    static const char *const names[] = {"absent", "linked", "present"};
+    struct planter p = {.done = true};
+    struct store *store = NULL;
+    struct repo *opened = NULL;
+    AUTO_TREE struct tree t = {0};
+    struct restore_result res;
+    struct repo_saved saved;
+    struct blob_entry entry;
+    struct digest top;
+    ck_ok(store_open(temp_path("repo"), 0, &store));
+    ck_ok(repo_open(fault_wrap(store, plant, &p), "pw", 2, &opened));
+    AUTO(repo) struct repo *r = opened;
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        temp_node_text(io, temp_node(&t, NODE_FILE, names[i]), "evil");
+    ck_ok(repo_save_tree(io, &t, &top, &saved));
+    ck_ok(repo_flush(io));
+    for (size_t i = 0; i < t.n; i++)
+        ck_assert(repo_locate(r, BLOB_DATA, &t.nodes[i].content[0], &entry, &p.packs[i]));
+    ck_assert_int_eq(mkdir(temp_path("out"), 0700), 0);
+    temp_write("out/present", "mine", 4);
+    p.done = false;
+    const struct restore_opts o = {
+        .target = temp_path("out"), .workers = 1, .existing = RESTORE_ALWAYS};
+    ck_err(restore_run(r, &top, &o, &res), ERR_IO);
+    ck_assert(p.done);
+    ck_assert_uint_eq(res.problems.total, 3);
+    restore_result_fini(&res);
+    ck_assert_int_eq(unlink(temp_path("out/linked")), 0);
+    temp_canary_check();
+}
+END_TEST
+
 /* ---- somebody who exchanges directories ---- */
 
 enum { SWAPS = 100000 };
@@ -465,6 +528,7 @@ int main(void)
     tcase_add_test(tc, a_directory_that_contains_itself_is_refused);
     tcase_add_test(tc, directories_without_end_are_refused);
     tcase_add_test(tc, a_directory_of_very_many_entries_is_restored);
+    tcase_add_test(tc, links_planted_at_files_names_gain_nothing);
     tcase_add_test(tc, swapping_a_directory_for_a_link_gains_nothing);
     return suite_main("engine hostile", tc);
 }

@@ -118,6 +118,25 @@ static void other_end(struct other *w)
 
 /* ---- wanted again ---- */
 
+/* The first snapshot's file, as it was before it was forgotten. */
+static struct {
+    struct digest id;
+    struct buf bytes;
+} kept;
+
+static void keep_snapshot(void)
+{
+    struct repo_file *files = NULL;
+    size_t n = 0;
+    AUTO(repo) struct repo *r = open_repo(false);
+    ck_ok(repo_list(r, REPO_SNAPSHOT, &files, &n));
+    ck_assert_uint_eq(n, 1);
+    kept.id = files[0].id;
+    ck_ok(repo_get_raw(r, REPO_SNAPSHOT, &kept.id, &kept.bytes));
+    free(files);
+}
+
+/* A writer that looks at nothing when it stores its snapshot, as restic does. */
 static void want_again(void *ctx, const struct reclaim_progress *now)
 {
     struct other *w = ctx;
@@ -126,8 +145,8 @@ static void want_again(void *ctx, const struct reclaim_progress *now)
     /* By now nobody who loads the index finds the old blobs. */
     AUTO(repo) struct repo *fresh = open_repo(true);
     ck_assert_uint_eq(index_blobs(repo_index(fresh)), 0);
-    fill(1);
-    ck_assert_uint_eq(backup_with(w->repo), 0);
+    ck_ok(
+        repo_put_file(w->repo, REPO_SNAPSHOT, &kept.id, kept.bytes.data, kept.bytes.len));
     other_end(w);
 }
 
@@ -135,15 +154,18 @@ START_TEST(what_a_running_backup_wants_again_lives_on)
 {
     struct other w;
     backup(1);
+    keep_snapshot();
+    size_t wanted = count(REPO_DATA);
+    backup(2);
     forget_all();
     other_begin(&w);
     struct reclaim_result r = reclaim((struct reclaim_opts){
         .max_wait_ms = -1, .progress = want_again, .progress_ctx = &w});
-    ck_assert_uint_gt(r.dead_packs, 0);
-    ck_assert_uint_eq(r.revived_packs,
-                      1); /* the old list of the directory is not wanted */
-    ck_assert_uint_eq(r.deleted_packs, r.dead_packs - 1);
+    ck_assert_uint_gt(r.dead_packs, wanted);
+    ck_assert_uint_eq(r.revived_packs, wanted);
+    ck_assert_uint_eq(r.deleted_packs, r.dead_packs - wanted);
     check_clean(1);
+    buf_fini(&kept.bytes);
 }
 END_TEST
 
@@ -243,6 +265,119 @@ START_TEST(who_comes_after_the_publication_is_not_waited_for)
     other_end(&later);
     reclaim((struct reclaim_opts){.max_wait_ms = -1});
     check_clean(1);
+}
+END_TEST
+
+/* As if the reclaim had been killed behind its publication: nobody looks again. The
+ * snapshot must be whole for everybody, also for those who know of no dying packs. */
+static enum fault listed_before(void *ctx, const struct store_call *call)
+{
+    bool *done = ctx;
+    if (call->op != STORE_PUT || strncmp(call->name, "snapshots/", 10) != 0)
+        return FAULT_NONE;
+    AUTO(repo) struct repo *fresh = open_repo(true);
+    const struct index *ix = repo_index(fresh);
+    for (size_t i = 0; i < index_packs(ix); i++) {
+        struct index_cursor c = index_blobs_of(ix, i);
+        *done |= index_next(&c) && c.blob.type == BLOB_DATA;
+    }
+    return FAULT_NONE;
+}
+
+START_TEST(a_snapshot_takes_back_what_a_killed_reclaim_gave_up)
+{
+    struct other w = {0};
+    struct store *store = NULL;
+    bool done = false;
+    backup(1);
+    forget_all();
+    ck_ok(store_open(temp_path("repo"), 0, &store));
+    ck_ok(repo_open(fault_wrap(store, listed_before, &done), "pw", 2, &w.repo));
+    ck_ok(repo_lock(w.repo, false, &w.lock));
+    ck_ok(repo_load_index(w.repo));
+    struct reclaim_result r = reclaim((struct reclaim_opts){.max_wait_ms = 0});
+    ck_assert_uint_gt(r.pending_packs, 1);
+    fill(1);
+    ck_assert_uint_eq(backup_with(w.repo), 0);
+    ck_assert(done);
+    other_end(&w);
+    check_clean(1);
+    /* What it did not need is gone after all. */
+    size_t packs = count(REPO_DATA);
+    reclaim((struct reclaim_opts){.max_wait_ms = -1});
+    ck_assert_uint_lt(count(REPO_DATA), packs);
+    check_clean(1);
+}
+END_TEST
+
+/* The publication falls between a writer's look at the index and its snapshot. */
+static enum fault publish_first(void *ctx, const struct store_call *call)
+{
+    bool *done = ctx;
+    if (*done || call->op != STORE_PUT || strncmp(call->name, "snapshots/", 10) != 0)
+        return FAULT_NONE;
+    *done = true;
+    reclaim((struct reclaim_opts){.max_wait_ms = 0});
+    return FAULT_NONE;
+}
+
+START_TEST(a_publication_just_before_a_snapshot_is_noticed)
+{
+    bool done = false;
+    struct store *store = NULL;
+    struct other w = {0};
+    backup(1);
+    forget_all();
+    ck_ok(store_open(temp_path("repo"), 0, &store));
+    ck_ok(repo_open(fault_wrap(store, publish_first, &done), "pw", 2, &w.repo));
+    ck_ok(repo_lock(w.repo, false, &w.lock));
+    ck_ok(repo_load_index(w.repo));
+    fill(1);
+    ck_assert_uint_eq(backup_with(w.repo), 0);
+    ck_assert(done);
+    other_end(&w);
+    check_clean(1);
+}
+END_TEST
+
+/* A snapshot that is stored between a reclaim's first listing and its publication: its
+ * writer looked at the index too early, and the reclaim is stopped before it waits. */
+static enum fault store_first(void *ctx, const struct store_call *call)
+{
+    struct other *w = ctx;
+    if (!w->repo || call->op != STORE_PUT || strncmp(call->name, "index/", 6) != 0)
+        return FAULT_NONE;
+    struct repo *r = STEAL(w->repo);
+    backup_with(r);
+    repo_lock_free(STEAL(w->lock));
+    repo_close(r);
+    return FAULT_NONE;
+}
+
+START_TEST(a_snapshot_just_before_the_publication_is_noticed)
+{
+    struct other w;
+    struct store *store = NULL;
+    struct reclaim_result res;
+    backup(1);
+    forget_all();
+    fill(1);
+    other_begin(&w);
+    ck_ok(store_open(temp_path("repo"), STORE_RECLAIM, &store));
+    struct repo *r = NULL;
+    ck_ok(repo_open(fault_wrap(store, store_first, &w), "pw", 2, &r));
+    struct repo_lock *lock = NULL;
+    ck_ok(repo_lock_as(r, LOCK_RECLAIM, &lock));
+    struct other keeps; /* somebody to be waited for */
+    other_begin(&keeps);
+    const struct reclaim_opts o = {.lock = lock, .pause_ms = PAUSE_MS};
+    ck_ok(reclaim_run(r, &o, &res));
+    ck_assert_ptr_null(w.repo);
+    ck_assert_uint_eq(res.waiting, 1);
+    check_clean(1);
+    other_end(&keeps);
+    repo_lock_free(lock);
+    repo_close(r);
 }
 END_TEST
 
@@ -384,6 +519,9 @@ int main(void)
     tcase_add_test(tc, restics_lock_is_waited_for_across_refreshes);
     tcase_add_test(tc, a_wait_given_up_is_gone_on_with);
     tcase_add_test(tc, who_comes_after_the_publication_is_not_waited_for);
+    tcase_add_test(tc, a_snapshot_takes_back_what_a_killed_reclaim_gave_up);
+    tcase_add_test(tc, a_publication_just_before_a_snapshot_is_noticed);
+    tcase_add_test(tc, a_snapshot_just_before_the_publication_is_noticed);
     tcase_add_test(tc, packs_of_a_running_backup_stay_indexed);
     tcase_add_test(tc, an_index_replaced_while_it_is_loaded_is_loaded_anew);
     tcase_add_test(tc, a_dry_run_changes_nothing);

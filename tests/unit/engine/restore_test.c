@@ -282,6 +282,54 @@ START_TEST(opening_beneath_refuses_links_and_climbing)
 }
 END_TEST
 
+/* More than a restore holds at once: the rest comes from a second reading of the list. */
+START_TEST(a_directory_of_very_many_directories_is_restored)
+{
+    enum { DIRS = 3000 };
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_TREE struct tree inner = {0};
+    AUTO_TREE struct tree outer = {0};
+    struct repo_saved saved;
+    struct digest sub, top;
+    char name[64];
+    temp_node_text(io, temp_node(&inner, NODE_FILE, "f"), "text");
+    ck_ok(repo_save_tree(io, &inner, &sub, &saved));
+    for (int i = 0; i < DIRS; i++) {
+        snprintf(name, sizeof name, "d%05d", i);
+        struct node *nd = temp_node(&outer, i % 10 == 9 ? NODE_FIFO : NODE_DIR, name);
+        nd->has_subtree = nd->type == NODE_DIR;
+        nd->subtree = sub;
+    }
+    ck_ok(repo_save_tree(io, &outer, &top, &saved));
+    ck_ok(repo_flush(io));
+    for (int round = 0; round < 2; round++) {
+        static const char *const excludes[] = {"/d00005", "/d02500"};
+        struct restore_result res;
+        const struct restore_opts o = {.target = temp_path("out"),
+                                       .existing = RESTORE_IF_CHANGED,
+                                       .remove = true,
+                                       .excludes = excludes,
+                                       .excludes_n = 2,
+                                       .workers = 2};
+        ck_ok(restore_run(r, &top, &o, &res));
+        ck_assert_uint_eq(res.files, round ? 1 : DIRS / 10 * 9 - 2);
+        ck_assert_uint_eq(res.removed, round ? 3 : 0);
+        restore_result_fini(&res);
+        for (int i = 0; i < DIRS; i++) {
+            snprintf(name, sizeof name, "out/d%05d/f", i);
+            bool file = i % 10 != 9 && i != 5 && i != 2500;
+            ck_assert_int_eq(access(temp_path(name), F_OK), file ? 0 : -1);
+        }
+        /* What the second round has to remove, and to bring back. */
+        ck_assert_int_eq(mkdir(temp_path("out/a"), 0700), 0);
+        ck_assert_int_eq(mkdir(temp_path("out/d01500!"), 0700), 0);
+        temp_write("out/zzz", "x", 1);
+        ck_assert_int_eq(unlink(temp_path("out/d02000/f")), 0);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("restore");
@@ -297,5 +345,6 @@ int main(void)
     tcase_add_test(tc, includes_choose_and_missing_ones_are_told);
     tcase_add_test(tc, paths_beyond_path_max_are_restored);
     tcase_add_test(tc, opening_beneath_refuses_links_and_climbing);
+    tcase_add_test(tc, a_directory_of_very_many_directories_is_restored);
     return suite_main("engine restore", tc);
 }

@@ -1,0 +1,135 @@
+#include "common/repo/tree_stream.h"
+
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/repo/repo_own.h"
+
+enum { STEP = 64 << 10 }; /* of text that is parsed at once */
+
+struct tree_stream {
+    struct digest id;
+    struct buf bytes;           /* the text; or, decrypted in place, its frame */
+    size_t at;                  /* parsed so far, of a text */
+    struct zst_reader *unpack;  /* NULL: bytes are the text */
+    char *room;                 /* of STEP bytes, with unpack */
+    struct tree_reader *reader; /* NULL: the end was told */
+};
+
+void tree_stream_free(struct tree_stream *s)
+{
+    if (!s)
+        return;
+    if (s->reader)
+        err_free(tree_reader_end(s->reader, NULL));
+    zst_reader_free(s->unpack);
+    free(s->room);
+    buf_fini(&s->bytes);
+    free(s);
+}
+
+/* ---- opening ---- */
+
+static struct err *open_long(struct repo_io *io, const struct blob_entry *e,
+                             struct tree_stream *s)
+{
+    TRY(repo_verify_sealed(io, e, s->bytes.data));
+    s->unpack = zst_reader_new(s->bytes.data + CRYPT_IV, e->length - CRYPT_OVERHEAD);
+    s->room = mem_alloc(STEP);
+    return NULL;
+}
+
+static struct err *open_short(struct repo_io *io, const struct blob_entry *e,
+                              struct tree_stream *s)
+{
+    AUTO_BUF struct buf sealed = s->bytes;
+    s->bytes = (struct buf){0};
+    return repo_decode_blob(io, e, sealed.data, &s->bytes);
+}
+
+struct err *tree_stream_of(struct repo_io *io, const struct blob_entry *e,
+                           struct buf *sealed, struct tree_stream **out)
+{
+    AUTO(tree_stream) struct tree_stream *s = mem_zalloc(sizeof *s);
+    s->id = e->id;
+    s->bytes = *sealed;
+    *sealed = (struct buf){0};
+    TRY(repo_check_size(e));
+    if (e->plain > TREE_STREAM_EASY)
+        TRY(open_long(io, e, s));
+    else
+        TRY(open_short(io, e, s));
+    s->reader = tree_reader_begin();
+    *out = STEAL(s);
+    return NULL;
+}
+
+struct err *tree_stream_open(struct repo_io *io, const struct digest *id,
+                             struct tree_stream **out)
+{
+    struct blob_entry entry;
+    struct digest pack;
+    char id_hex[65], pack_hex[65];
+    struct err *first = NULL;
+    digest_hex(id, id_hex);
+    for (size_t i = 0; repo_find_copy(io->repo, BLOB_TREE, id, i, &entry, &pack); i++) {
+        AUTO_BUF struct buf sealed = {0};
+        struct err *e = repo_read_copy(io, &entry, &pack, &sealed);
+        if (!e)
+            e = tree_stream_of(io, &entry, &sealed, out);
+        if (!e) {
+            err_free(first);
+            return NULL;
+        }
+        digest_hex(&pack, pack_hex);
+        if (first)
+            err_free(e);
+        else
+            first = err_wrap(e, "blob %s in pack %s", id_hex, pack_hex);
+    }
+    if (first)
+        return first;
+    return err_new(ERR_NOT_FOUND, "tree blob %s is not in the index", id_hex);
+}
+
+/* ---- reading ---- */
+
+static struct err *next_text(struct tree_stream *s, const char **text, size_t *n)
+{
+    if (s->unpack) {
+        *text = s->room;
+        return zst_reader_next(s->unpack, s->room, STEP, n);
+    }
+    size_t left = s->bytes.len - s->at;
+    *text = s->bytes.data + s->at;
+    *n = left < STEP ? left : STEP;
+    s->at += *n;
+    return NULL;
+}
+
+static struct err *feed(struct tree_stream *s)
+{
+    const char *text = NULL;
+    size_t n = 0;
+    TRY(next_text(s, &text, &n));
+    if (!n)
+        return tree_reader_end(STEAL(s->reader), NULL);
+    struct err *e = tree_reader_feed(s->reader, text, n);
+    if (e)
+        err_free(tree_reader_end(STEAL(s->reader), NULL));
+    return e;
+}
+
+struct err *tree_stream_next(struct tree_stream *s, struct node **out)
+{
+    char hex[65];
+    *out = NULL;
+    while (s->reader && !(*out = tree_reader_next(s->reader))) {
+        struct err *e = feed(s);
+        if (!e)
+            continue;
+        digest_hex(&s->id, hex);
+        return err_wrap(e, "tree %s", hex);
+    }
+    return NULL;
+}
