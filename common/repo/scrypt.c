@@ -18,17 +18,17 @@ static inline vec rotate(vec x, int bits)
 
 static inline vec turn1(vec x)
 {
-    return __builtin_shuffle(x, (vec){1, 2, 3, 0});
+    return __builtin_shufflevector(x, x, 1, 2, 3, 0);
 }
 
 static inline vec turn2(vec x)
 {
-    return __builtin_shuffle(x, (vec){2, 3, 0, 1});
+    return __builtin_shufflevector(x, x, 2, 3, 0, 1);
 }
 
 static inline vec turn3(vec x)
 {
-    return __builtin_shuffle(x, (vec){3, 0, 1, 2});
+    return __builtin_shufflevector(x, x, 3, 0, 1, 2);
 }
 
 /* x becomes Salsa20/8 of x ^ in. */
