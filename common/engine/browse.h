@@ -2,8 +2,8 @@
  * a cache of bounded size, and what a reader will want next is decoded ahead. Any thread.
  *
  * Memory: BROWSE_BLOB_BYTES of blobs and BROWSE_TREE_BYTES of directory lists
- * (dirlist.h), besides those in use: a blob for each thread that reads, a list for each open
- * directory; or the one that was used last, should it be larger. */
+ * (dirlist.h), besides those in use: a blob for each thread that reads, a list for each
+ * open directory; or the one that was used last, should it be larger. */
 #ifndef COMMON_ENGINE_BROWSE_H
 #define COMMON_ENGINE_BROWSE_H
 
