@@ -4,14 +4,12 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
 #include "common/base/mem.h"
-#include "common/repo/scrypt.h"
 
 /* Largest single update: EVP takes an int. */
 enum { STEP = 1 << 30 };
@@ -189,39 +187,6 @@ struct err *crypt_open(struct crypt *c, const uint8_t *sealed, size_t n, void *o
     return NULL;
 }
 
-static void pbkdf2(const void *password, size_t n, const uint8_t *salt, size_t salt_n,
-                   uint8_t *out, size_t out_n)
-{
-    assert(n <= INT_MAX && salt_n <= INT_MAX);
-    int ok = PKCS5_PBKDF2_HMAC(password, (int)n, salt, (int)salt_n, 1, EVP_sha256(),
-                               (int)out_n, out);
-    assert(ok == 1);
-}
-
-/* scrypt. The table is the kernel's memory, so that an absurd one can be refused, and in
- * large pages, since it is read at random. */
-static struct err *derive(const void *password, size_t n, const uint8_t salt[CRYPT_SALT],
-                          const struct crypt_cost *cost, uint8_t *key, size_t key_n)
-{
-    size_t block = scrypt_block_bytes(cost->r), blocks = block * cost->p;
-    size_t room_n = block * ((size_t)cost->n + 2);
-    void *room =
-        mmap(NULL, room_n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (room == MAP_FAILED)
-        return err_new(ERR_LIMIT, "scrypt with N=%u r=%u p=%u needs too much memory",
-                       cost->n, cost->r, cost->p);
-    madvise(room, room_n, MADV_HUGEPAGE);
-    uint8_t *mixed = mem_alloc(blocks);
-    pbkdf2(password, n, salt, CRYPT_SALT, mixed, blocks);
-    for (uint32_t i = 0; i < cost->p; i++)
-        scrypt_mix(mixed + i * block, cost->n, cost->r, room);
-    pbkdf2(password, n, mixed, blocks, key, key_n);
-    OPENSSL_cleanse(mixed, blocks);
-    free(mixed);
-    munmap(room, room_n);
-    return NULL;
-}
-
 struct err *crypt_kdf(const void *password, size_t password_n,
                       const uint8_t salt[CRYPT_SALT], const struct crypt_cost *cost,
                       struct crypt_key *out)
@@ -233,7 +198,12 @@ struct err *crypt_kdf(const void *password, size_t password_n,
         memory > kdf_memory_limit)
         return err_new(ERR_INVALID, "scrypt cost N=%u r=%u p=%u is outside the limits",
                        cost->n, cost->r, cost->p);
-    TRY(derive(password, password_n, salt, cost, key, sizeof key));
+    /* EVP_PBE_scrypt counts some bookkeeping on top of the table. */
+    uint64_t limit = 2 * kdf_memory_limit;
+    if (EVP_PBE_scrypt(password, password_n, salt, CRYPT_SALT, cost->n, cost->r, cost->p,
+                       limit, key, sizeof key) != 1)
+        return err_new(ERR_LIMIT, "scrypt with N=%u r=%u p=%u needs too much memory",
+                       cost->n, cost->r, cost->p);
     memcpy(out->encrypt, key, 32);
     memcpy(out->mac_k, key + 32, 16);
     memcpy(out->mac_r, key + 48, 16);

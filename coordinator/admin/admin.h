@@ -5,7 +5,10 @@
 #include "coordinator/shell/coord.h"
 #include "stillpoint/v1/admin.pb-c.h"
 
-enum { ADMIN_LIST_MAX = 1000 };
+enum {
+    ADMIN_LIST_MAX = 1000,
+    ADMIN_LIST_BYTES = RPC_MESSAGE_BYTES * 3 / 4, /* of one reply's items */
+};
 
 /* groups.c */
 rpc_handler admin_apply_group, admin_list_groups, admin_check_group;

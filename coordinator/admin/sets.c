@@ -109,9 +109,14 @@ void admin_list_sets(struct rpc_call *call, const ProtobufCMessage *m, void *ctx
     size_t most =
         req->most > 0 && req->most < ADMIN_LIST_MAX ? (size_t)req->most : ADMIN_LIST_MAX;
     Stillpoint__V1__ListSetsReply r = STILLPOINT__V1__LIST_SETS_REPLY__INIT;
-    for (size_t i = c->n_sets; i > 0 && r.n_sets < most; i--) {
+    size_t bytes = 0;
+    for (size_t i = c->n_sets; i > 0 && !r.more; i--) {
         Stillpoint__V1__SetRecord *s = c->sets[i - 1]->record;
-        if (!req->group[0] || strcmp(req->group, s->group) == 0)
+        if (req->group[0] && strcmp(req->group, s->group) != 0)
+            continue;
+        bytes += stillpoint__v1__set_record__get_packed_size(s);
+        r.more = r.n_sets == most || (r.n_sets > 0 && bytes > ADMIN_LIST_BYTES);
+        if (!r.more)
             *PB_APPEND(&r, sets) = s;
     }
     rpc_reply(call, &r.base);

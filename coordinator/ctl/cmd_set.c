@@ -145,6 +145,8 @@ static int run_list(struct ctl *c)
         print_set_list(all);
     else
         ctl_say(c, "no sets yet: `stillpoint set create GROUP` takes one\n");
+    if (all->more)
+        ctl_say(c, "older sets are not listed; --group shows those of one group\n");
     return CTL_OK;
 }
 

@@ -86,6 +86,7 @@ says "a wrong verb is guessed" 2 "did you mean 'create'" "$cli" set craete x
 says "a wrong option is guessed" 2 "did you mean '--watch'" "$cli" set create x --wathc
 says "a missing argument" 2 'takes GROUP' "$cli" set create
 says "no sets" 0 'no sets yet.*set create' "$cli" set list
+says "nothing to report" 0 'no captured sets yet.*set create' "$cli" report pauses
 says "no groups" 0 'no groups yet.*group apply' "$cli" group list
 says "no nodes" 0 'no agent has registered' "$cli" node list
 says "no partitions" 0 'no partitions' "$cli" partition list
@@ -100,7 +101,7 @@ check "a dumb terminal gets no control sequences" plain_when_dumb
 id=$("$cli" set list | awk 'NR == 2 { print $1 }')
 says "the seal is shown" 0 '^seal +snapshot [0-9a-f]{8}' "$cli" set show "$id"
 for arguments in status "node list" "partition list" "group list" "group show ledger" "group check ledger" \
-    "set list" "set show $id" "set watch $id" "set prove $id" "set verify $id" "audit list" \
+    "set list" "report pauses" "set show $id" "set watch $id" "set prove $id" "set verify $id" "audit list" \
     "set restore $id --target $LAB/restore/node-1/x"; do
     # shellcheck disable=SC2086 # words
     check "JSON of ${arguments%% "$id"*}" json_lines "$cli" $arguments --json

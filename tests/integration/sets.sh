@@ -68,6 +68,21 @@ if ((clean == SETS)); then
 else
     not_ok "every credit has its debit in all $SETS restored sets" "$clean; $(grep -h . "$LAB"/log/orphans-* | grep -v orphans=0 | head -n 3 | tr '\n' ' ')"
 fi
+# The same percentiles (nearest rank) by other means, from the records.
+pauses_by_jq() {
+    "$cli" set list --json | jq -s '[.[].sets[].parts[] | select(.node == "node-2") | .proof |
+        ((.thawedAtNs | tonumber) - (.frozenAtNs | tonumber)) / 1e6] | sort |
+        "\(.[(length * 0.5 | ceil) - 1]) \(.[(length * 0.99 | ceil) - 1]) \(.[-1]) \(length)"'
+}
+pauses_by_report() {
+    "$cli" report pauses --json | jq 'select(.partition == "node-2/ledger") |
+        "\(.pause.p50_ms) \(.pause.p99_ms) \(.pause.max_ms) \(.sets)"'
+}
+reported_as_recorded() {
+    local reported
+    reported=$(pauses_by_report) && [[ -n $reported && $reported == "$(pauses_by_jq)" ]]
+}
+check "the report of pauses is what the records say" reported_as_recorded
 check "the audit chain holds" "$cli" audit list
 check "no capture is left behind" lab_wait 20 no_captures
 report
