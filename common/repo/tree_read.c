@@ -366,6 +366,6 @@ struct err *tree_read(const void *json, size_t n, struct tree *out)
 {
     struct tree_reader *r = tree_reader_begin();
     AUTO(err) struct err *fed = tree_reader_feed(r, json, n);
-    struct err *e = tree_reader_end(r, out);
-    return fed ? STEAL(fed) : e;
+    AUTO(err) struct err *end = tree_reader_end(r, out);
+    return fed ? STEAL(fed) : STEAL(end);
 }
