@@ -384,6 +384,57 @@ START_TEST(a_promise_is_withdrawn_durably_before_its_capture_goes)
 }
 END_TEST
 
+static void cancel_now(struct world *w, struct event *ev)
+{
+    (void)ev;
+    coord_cancel(w, 0);
+}
+
+static void cancel_on_state(struct world *w, int coord, enum round_state to)
+{
+    (void)coord;
+    if (to == fatal && !w->armed++)
+        world_post(w, NULL, 0, cancel_now, NULL, NULL, 0);
+}
+
+/* Step 5.1. Until the record may say CAPTURED the operator's wish is done within seconds;
+ * from then on it comes too late and changes nothing. */
+START_TEST(a_run_can_be_cancelled_in_every_state)
+{
+    struct world *w = started(160 + (uint64_t)_i);
+    fatal = (enum round_state)_i;
+    w->on_round = cancel_on_state;
+    ck_assert(world_run_until(w, all_recorded, 5 * SEC));
+    ck_assert_int_eq(w->armed, 1);
+    ck_assert_int_eq(is_aborted(w), fatal < ROUND_RECORDING);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+static bool lose_answers_to_commit(struct world *w, int node, enum round_call call)
+{
+    if (call == CALL_COMMIT)
+        w->cut_from[leader_of(w)][node] = true;
+    return false;
+}
+
+/* All have captured, so that without the cancel it would be rolled forward. */
+START_TEST(a_run_can_be_cancelled_while_it_is_taken_over)
+{
+    struct world *w = started(180);
+    w->swallow = lose_answers_to_commit;
+    ck_assert(world_run_until(w, all_published, 5 * SEC));
+    world_run(w, 20); /* the promises are durable */
+    coord_kill(w, leader_of(w), false);
+    fatal = ROUND_INSPECTING;
+    w->on_round = cancel_on_state;
+    ck_assert(world_run_until(w, is_aborted, 30 * SEC));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
 void script_add(struct TCase *tc)
 {
     tcase_add_test(tc, a_set_is_captured_when_nothing_fails);
@@ -405,5 +456,10 @@ void script_add(struct TCase *tc)
     tcase_add_loop_test(tc, an_agent_may_die_at_each_step, 0, 4);
     tcase_add_loop_test(tc, a_node_that_loses_all_its_processes_thaws_on_restart, 0, 2);
     tcase_add_test(tc, a_promise_is_withdrawn_durably_before_its_capture_goes);
+    tcase_add_loop_test(tc, a_run_can_be_cancelled_in_every_state, ROUND_PREPARING,
+                        ROUND_ABORTING);
+    tcase_add_loop_test(tc, a_run_can_be_cancelled_in_every_state, ROUND_OPENING,
+                        ROUND_INSPECTING);
+    tcase_add_test(tc, a_run_can_be_cancelled_while_it_is_taken_over);
     tcase_add_test(tc, a_watch_from_a_compacted_revision_lists_again);
 }
