@@ -56,14 +56,17 @@ PRELOADS := $(PRELOAD_C:%.c=build/%.so)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 CORPUS := $(B)/tests/fuzz/corpus_test
 
-.PHONY: all check check-threaded model fuzz sweep postgres bench lint format install clean help units sim tools asan tsan
+.PHONY: all check check-threaded model fuzz sweep postgres bench lint format install clean help units sim mutants tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
 all: $(PROGRAMS) $(TOOLS) $(PRELOADS) ## build every program
 units: $(UNITS) $(CORPUS)   ## build the unit tests
 tools: $(TOOLS)             ## build the programs that tests use
-sim: $(SIM)                 ## build the simulator
+sim: $(SIM)                 ## build the simulator; SEEDS=n: run so many; SEED=n: replay one
+	@$(if $(SEED),$(SIM) $(SEED),$(if $(SEEDS),tests/sim/run $(SIM) $(SEEDS)))
+mutants: $(SIM)             ## break one rule of the cores at a time: the swarm finds each
+	@tests/sim/mutants
 
 # protobuf-c puts generated code under build/gen; the descriptor set serves gRPC reflection.
 $(GEN)/%.pb-c.c $(GEN)/%.pb-c.h: proto/%.proto $(PROTOS)

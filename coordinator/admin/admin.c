@@ -107,6 +107,7 @@ struct err *admin_serve(struct coord *c)
         {"ListSets", RPC_OPERATOR, admin_list_sets},
         {"GetSet", RPC_OPERATOR, admin_get_set},
         {"WatchSet", RPC_OPERATOR, admin_watch_set},
+        {"CancelSet", RPC_OPERATOR, admin_cancel_set},
         {"RestoreSet", RPC_OPERATOR, admin_restore_set},
         {"VerifySet", RPC_OPERATOR, admin_verify_set},
         {"ListTasks", RPC_OPERATOR, admin_list_tasks},

@@ -13,8 +13,8 @@ enum {
 /* groups.c */
 rpc_handler admin_apply_group, admin_list_groups, admin_check_group;
 /* sets.c */
-rpc_handler admin_create_set, admin_list_sets, admin_get_set, admin_restore_set,
-    admin_verify_set, admin_list_tasks;
+rpc_handler admin_create_set, admin_list_sets, admin_get_set, admin_cancel_set,
+    admin_restore_set, admin_verify_set, admin_list_tasks;
 /* watch.c */
 rpc_handler admin_watch_set;
 /* audit.c */

@@ -133,6 +133,21 @@ void admin_get_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
         rpc_reply(call, &s->record->base);
 }
 
+void admin_cancel_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
+{
+    struct coord *c = ctx;
+    const char *id = ((const Stillpoint__V1__SetRequest *)m)->set;
+    struct set_entry *s;
+    struct err *e = find_set(c, id, &s);
+    AUTO(str) char *actor = admin_actor(call);
+    if (!e && s->record->state != STILLPOINT__V1__SET_STATE__SET_ABORTED)
+        e = run_cancel(c, id, actor);
+    if (e)
+        rpc_fail(call, e);
+    else
+        rpc_reply(call, &s->record->base);
+}
+
 void admin_list_tasks(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
 {
     struct coord *c = ctx;

@@ -166,6 +166,25 @@ static int run_show(struct ctl *c)
     return CTL_OK;
 }
 
+static int run_cancel(struct ctl *c)
+{
+    AUTO(remote) struct remote *r = NULL;
+    AUTO(wire) ProtobufCMessage *m = NULL;
+    Stillpoint__V1__SetRequest req = STILLPOINT__V1__SET_REQUEST__INIT;
+    req.set = (char *)c->args[0];
+    int status = remote_open(c, &r);
+    if (status == CTL_OK)
+        status = remote_call(r, "CancelSet", &req.base, &m);
+    if (status != CTL_OK)
+        return status;
+    if (c->json)
+        remote_print_json(m);
+    else
+        ctl_say(c, "set '%s' is being aborted: `stillpoint set show %s` tells when\n",
+                c->args[0], c->args[0]);
+    return CTL_OK;
+}
+
 static int run_watch(struct ctl *c)
 {
     AUTO(remote) struct remote *r = NULL;
@@ -320,6 +339,8 @@ const struct ctl_command ctl_set_commands[] = {
      "  stillpoint set show ledger-20260101t000000z-1a2b\n", 1, 1, run_show},
     {"set", "watch", "SET", "follow a set until it is COMPLETE", options,
      "  stillpoint set watch ledger-20260101t000000z-1a2b\n", 1, 1, run_watch},
+    {"set", "cancel", "SET", "end a run that has not been recorded yet", options,
+     "  stillpoint set cancel ledger-20260101t000000z-1a2b\n", 1, 1, run_cancel},
     {"set", "verify", "SET", "check again that every blob of the set is stored", options,
      "  stillpoint set verify ledger-20260101t000000z-1a2b\n", 1, 1, run_verify},
     {"set", "restore", "SET", "restore a set, or one partition of it", restore_options,

@@ -430,6 +430,12 @@ static void on_time(struct round *r, int64_t now_ms, struct round_acts *out)
     repeat_calls(r, now_ms, out);
 }
 
+bool round_can_cancel(const struct round *r)
+{
+    return in_call_phase(r) || r->sm.state == ROUND_OPENING ||
+           r->sm.state == ROUND_ABORTING;
+}
+
 static void on_cancel(struct round *r, const struct round_event *ev,
                       struct round_acts *out)
 {

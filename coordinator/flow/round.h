@@ -168,6 +168,8 @@ void round_fini(struct round *r);
  * that fits no outstanding call or store changes nothing. */
 void round_step(struct round *r, const struct round_event *ev, struct round_acts *out);
 bool round_is_final(const struct round *r);
+/* Whether CANCEL ends in ABORTED, as the round stands now. */
+bool round_can_cancel(const struct round *r);
 /* Asserts the invariants. */
 void round_check(const struct round *r);
 

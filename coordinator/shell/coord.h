@@ -186,6 +186,9 @@ void run_recover(struct coord *c, struct set_entry *e);
 Stillpoint__V1__SetState run_phase(const struct run *r);
 /* Is a round of this set under way, its record perhaps not stored yet? */
 bool run_exists(const struct coord *c, const char *set);
+/* Ends the round of this set, which `actor` wishes: its verdict is on its way then.
+ * CONFLICT when it may be CAPTURED already, UNAVAILABLE while it is not known which. */
+struct err *run_cancel(struct coord *c, const char *set, const char *actor) MUST_USE;
 void runs_stop(struct coord *c);
 size_t runs_count(const struct coord *c);
 

@@ -110,6 +110,24 @@ void run_refuse(struct run *r, struct err *e)
         watch_notify(c, entry);
 }
 
+struct err *run_cancel(struct coord *c, const char *set, const char *actor)
+{
+    struct run *r = c->runs;
+    while (r && strcmp(r->set.text, set) != 0)
+        r = r->next;
+    if (!r)
+        return err_new(ERR_CONFLICT, "set '%s' is captured: it cannot be cancelled", set);
+    if (!r->started)
+        return err_new(ERR_UNAVAILABLE, "set '%s' is being taken over: ask again", set);
+    if (!round_can_cancel(&r->round))
+        return err_new(ERR_CONFLICT, "set '%s' is being recorded: it cannot be cancelled",
+                       set);
+    AUTO(str) char *reason = mem_printf("cancelled by %s", actor);
+    log_info("round", "cancelled", "set=%s actor=%s", set, actor);
+    run_feed(r, &(struct round_event){.kind = ROUND_EV_CANCEL, .reason = reason});
+    return NULL;
+}
+
 void runs_stop(struct coord *c)
 {
     while (c->runs)

@@ -1,22 +1,45 @@
-/* The round of PROTOCOL.md for one set: COORDS coordinators that take over from each other, AGENTS
- * agents with one freeze domain each. Checked by tests/model/run.
+/* The round of PROTOCOL.md for one set: COORDS coordinators that take over from each other (or
+ * one that is restarted so often), AGENTS agents, each with a guardian. With -DTWO_DOMAINS the
+ * first agent has two freeze domains; with -DTWO_PARTS its first domain has two partitions.
+ * Checked by tests/model/run. Steps are quoted by their numbers in PROTOCOL.md.
  *
  * The network is the set of what was ever sent: a request or answer in it may be received at any
- * time later, any number of times, or never. That is loss, delay, doubling and reordering at once.
- * Coordinators may stop for ever at any point (crash, or a pause so long that they wake in another
- * term); a lock may be lost at any time; an agent may crash at any time; a hold may expire at any
- * time. Steps are quoted by their numbers in PROTOCOL.md.
+ * time later, any number of times, or never. That is loss, delay, doubling and reordering at
+ * once. etcd is reached in the same way: a transaction once sent is applied at any time later,
+ * or never, whatever its sender believes of it: that is every unknown outcome. Coordinators may
+ * stop at any point (a crash, or a pause so long that they wake in another term); a lock may be
+ * lost at any time; agents crash at any time; a hold ends at any time (its deadline, the death
+ * of keeper, doer or agent); a freeze or capture under way then may or may not come to pass.
  *
- * Each mutation (-DTHAW_FIRST -DCOMMIT_EARLY -DNO_TOKEN -DREFREEZE -DBLIND_WRITE) breaks one rule; the
- * model must then fail. */
+ * Safety is asserted where it could break. Liveness (-DLIVE) is the formula at the end, under
+ * weak fairness: whatever is possible for ever is done at last. There the last coordinator does
+ * not fail, nor does its lease (-DMORTAL: it does, and only every freeze must end).
+ *
+ * Each mutation breaks one rule, and the model must then fail: -DTHAW_FIRST -DCOMMIT_EARLY
+ * -DNO_TOKEN -DREFREEZE -DTHAW_PER_PART -DBLIND_WRITE -DUNSEEN_EXPIRY -DABORT_UNKNOWN
+ * -DINSPECT_LEAVES; for liveness -DNO_DEADLINE -DNO_TIMEOUT -DNO_VERDICT. */
 #ifndef COORDS
 #define COORDS 2
 #endif
 #ifndef AGENTS
 #define AGENTS 2
 #endif
+#ifdef TWO_DOMAINS
+#define DOMAINS (AGENTS + 1)
+#else
+#define DOMAINS AGENTS
+#endif
+#ifdef TWO_PARTS
+#define PARTS (DOMAINS + 1)
+#else
+#define PARTS DOMAINS
+#endif
+#define NODE(d) (d < AGENTS -> d : 0)
+#define DOMAIN(q) (q < DOMAINS -> q : 0)
+#define LAST(c) (c == COORDS - 1)
 
-/* The record of the set in etcd, and the lock that every write to it compares. */
+/* ---- etcd: the record, the lock that every write to it compares, what was sent ---- */
+
 #define R_ABSENT 0
 #define R_PREPARING 1
 #define R_CAPTURED 2
@@ -24,292 +47,629 @@
 byte record = R_ABSENT;
 byte lock = 0;    /* token of the holder; 0: nobody. Coordinator c's token is c + 1 */
 byte granted = 0; /* highest token ever granted */
-bool was_captured = false, was_aborted = false;
+typedef writes {
+    bit v[4]; /* by the state that it stores */
+};
+writes sent[COORDS];
 
-/* What was sent: requests by coordinator and agent, answers likewise. */
-#define PREPARE 0
-#define FREEZE 1
-#define COMMIT 2
-#define ABORT 3
+/* ---- the network ---- */
+
+#define NOTHING 0
+#define PREPARE 1
+#define FREEZE 2
+#define COMMIT 3
 #define INSPECT 4
-typedef row { bool v[5]; };
-typedef peer { row to[AGENTS]; };
-peer asked[COORDS], yes[COORDS];
-typedef bits { bool v[AGENTS]; };
-bits captured_said[COORDS]; /* the answer to Inspect was CAPTURED */
+#define ABORT 5
+typedef row {
+    bit v[6];
+};
+row asked[COORDS]; /* a phase's call goes to all agents at once */
+/* What a coordinator waits for, and who has said yes to it. Answers to anything else come too
+ * late to matter, and a no is as good as the timeout: it aborts. */
+byte phase[COORDS];
+typedef answers {
+    bit v[AGENTS];
+};
+answers yes[COORDS];
 
-/* One agent, its guardian and its kernel. S_CAPTURED is journaled; a crash keeps it. */
+/* ---- agents: what their journals say, or will before anybody hears of it ---- */
+
 #define S_NONE 0
 #define S_PREPARED 1
 #define S_FREEZING 2
 #define S_FROZEN 3
-#define S_CAPTURING 4
+#define S_COMMITTING 4
 #define S_CAPTURED 5
-#define S_ABORTED 6
+#define S_ABORTING 6
+#define S_ABORTED 7
 byte state[AGENTS];
-byte token[AGENTS];    /* highest journaled */
-bool frozen[AGENTS];   /* by the kernel */
-bool unbroken[AGENTS]; /* the epoch */
-bool capture[AGENTS];  /* exists on disk */
-byte freezes[AGENTS];
+byte token[AGENTS]; /* highest journaled */
+byte owner[AGENTS]; /* token that prepared the set */
 
-/* Ghosts: what really happened. */
-bool together = false;     /* at some instant all domains were frozen by this set */
-bool sound[AGENTS];        /* the capture shows that instant: made in that freeze, after it */
-bool stale_act = false;
+/* ---- guardians ---- */
 
-inline note_freeze()
+#define H_NONE 0
+#define H_FREEZING 1
+#define H_FROZEN 2
+#define H_CAPTURING 3
+#define H_DONE 4
+#define H_ENDING 5
+byte hold[AGENTS];
+#define D_IDLE 0
+#define D_CALLED 1 /* the freeze call is under way */
+#define D_FROZEN 2 /* it has returned, the epoch is drawn */
+#define D_THAWED 3
+byte domain[DOMAINS];
+bit broken[DOMAINS]; /* the epoch */
+#define C_NONE 0
+#define C_BEGUN 1 /* the epoch was unbroken when it began */
+#define C_MADE 2
+#define C_KEPT 3 /* looked at again, and unbroken still */
+byte capture[PARTS];
+
+/* ---- what really happened ---- */
+
+bit frozen[DOMAINS]; /* by the kernel */
+byte freezes[DOMAINS];
+bit in_cut[DOMAINS]; /* frozen without a break since all were frozen together */
+bit sound[PARTS];    /* the capture shows that instant */
+
+inline kernel_freezes(d)
 {
-    byte k = 0;
-    bool all = true;
-    for (k : 0 .. AGENTS - 1) {
+    frozen[d] = 1;
+    freezes[d]++;
+    assert(freezes[d] <= 1); /* I7 */
+    all = true;
+    for (k : 0 .. DOMAINS - 1) {
         all = all && frozen[k];
     }
-    together = together || all;
+    for (k : 0 .. DOMAINS - 1) {
+        in_cut[k] = (all -> 1 : in_cut[k]);
+    }
+    all = false;
+    k = 0
 }
+
+inline kernel_thaws(d)
+{
+    frozen[d] = 0;
+    in_cut[d] = 0
+}
+
+/* ---- an agent ---- */
 
 /* I3: a request counts only with the highest token seen. */
 #ifdef NO_TOKEN
-#define OBEYS(c, a) (true)
+#define OBEYS(c) (true)
+#define OWNS(c) (true)
 #else
-#define OBEYS(c, a) (c + 1 >= token[a])
+#define OBEYS(c) (c + 1 >= token[a])
+#define OWNS(c) (c + 1 >= token[a] && c + 1 == owner[a])
 #endif
-#ifdef REFREEZE
-#define MAY_FREEZE(a) ((state[a] == S_PREPARED || state[a] == S_FROZEN) && freezes[a] < 2)
+#define NOT_STALE(c) assert(c + 1 >= token[a])
+#define RAISE(c) token[a] = (c + 1 > token[a] -> c + 1 : token[a])
+#define IS_AWAITED(c, what) (phase[c] == what && !yes[c].v[a])
+#define SAY_YES(c) yes[c].v[a] = 1
+#define UNDO state[a] = (state[a] == S_NONE -> S_ABORTED : S_ABORTING)
+#define IS_OVER (state[a] >= S_ABORTING)
+
+#define HEARS(c)                                                                         \
+    :: atomic { /* step 1.2 */                                                           \
+           asked[c].v[PREPARE] && OBEYS(c) && state[a] == S_NONE ->                      \
+           NOT_STALE(c);                                                                 \
+           RAISE(c);                                                                     \
+           owner[a] = c + 1;                                                             \
+           state[a] = S_PREPARED }                                                       \
+    :: atomic { IS_AWAITED(c, PREPARE) && OWNS(c) && state[a] == S_PREPARED ->           \
+           SAY_YES(c) }                                                                  \
+    :: atomic { /* step 2.2: journaled before the guardian is asked */                   \
+           asked[c].v[FREEZE] && OWNS(c) && state[a] == S_PREPARED ->                    \
+           NOT_STALE(c);                                                                 \
+           state[a] = S_FREEZING;                                                        \
+           hold[a] = H_FREEZING }                                                        \
+    :: atomic { /* step 2.5: the recorded answer, however often it is asked for */       \
+           IS_AWAITED(c, FREEZE) && OWNS(c) && state[a] >= S_FROZEN && !IS_OVER ->       \
+           SAY_YES(c) }                                                                  \
+    :: atomic { /* step 3.2 */                                                           \
+           asked[c].v[COMMIT] && OWNS(c) && state[a] == S_FROZEN ->                      \
+           NOT_STALE(c);                                                                 \
+           state[a] = S_COMMITTING;                                                      \
+           hold[a] = (hold[a] == H_FROZEN -> H_CAPTURING : hold[a]) }                    \
+    :: atomic { /* step 3.4: promised already */                                         \
+           IS_AWAITED(c, COMMIT) && OWNS(c) && state[a] == S_CAPTURED ->                 \
+           SAY_YES(c) }                                                                  \
+    :: atomic { /* step 5.3: the promise is withdrawn durably, then the guardian asked */\
+           asked[c].v[ABORT] && MAY_HEAR_ABORT && OBEYS(c) && !IS_OVER ->                \
+           NOT_STALE(c);                                                                 \
+           RAISE(c);                                                                     \
+           UNDO }                                                                        \
+    :: atomic { /* step 6.1: the token first; what an older one began ends */            \
+           asked[c].v[INSPECT] && token[a] < c + 1 ->                                    \
+           INSPECTED(c) }                                                                \
+    :: atomic { IS_AWAITED(c, INSPECT) && TOKEN_RAISED(c) && state[a] == S_CAPTURED ->   \
+           SAY_YES(c) }
+
+#ifdef INSPECT_LEAVES
+#define INSPECTED(c) skip
+#define TOKEN_RAISED(c) (true)
 #else
-#define MAY_FREEZE(a) (state[a] == S_PREPARED)
+#define TOKEN_RAISED(c) (token[a] == c + 1)
+#define INSPECTED(c)                                                                     \
+    RAISE(c);                                                                            \
+    if                                                                                   \
+    :: state[a] < S_CAPTURED -> UNDO                                                     \
+    :: else                                                                              \
+    fi
 #endif
-#define NOTE_STALE(c, a) stale_act = stale_act || c + 1 < token[a]
-#define SET_TOKEN(c, a) token[a] = (c + 1 > token[a] -> c + 1 : token[a])
 
-inline thaw(a)
-{
-    unbroken[a] = false; /* the epoch is broken before the thaw */
-    frozen[a] = false;
-}
+/* What is possible for ever happens at last, but faults need not: they are drawn at the start. */
+#ifdef LIVE
+bit fails[AGENTS];
+bit deaf[AGENTS]; /* to Abort: those that are lost until the coordinator gives up */
+#define MAY_CRASH fails[a]
+#define MAY_HEAR_ABORT (!deaf[a])
+#else
+#define MAY_CRASH (true)
+#define MAY_HEAR_ABORT (true)
+#endif
 
-inline undo(a)
-{
-    thaw(a);
-    capture[a] = false;
-    state[a] = S_ABORTED;
-}
-
-/* One step of an agent towards some coordinator, or of its own world. */
 proctype agent(byte a)
 {
-    byte c;
 end:
     do
-    :: atomic {
-        select(c : 0 .. COORDS - 1);
-        if
-        /* step 1.2 */
-        :: asked[c].to[a].v[PREPARE] && OBEYS(c, a) && state[a] == S_NONE ->
-            NOTE_STALE(c, a);
-            SET_TOKEN(c, a);
-            state[a] = S_PREPARED;
-            yes[c].to[a].v[PREPARE] = true
-        /* step 2.2: journaled before the guardian is asked */
-        :: asked[c].to[a].v[FREEZE] && OBEYS(c, a) && MAY_FREEZE(a) ->
-            NOTE_STALE(c, a);
-            state[a] = S_FREEZING;
-            freezes[a]++
-        /* step 2.4: all of it frozen, epoch drawn */
-        :: state[a] == S_FREEZING ->
-            frozen[a] = true;
-            unbroken[a] = true;
-            state[a] = S_FROZEN;
-            note_freeze()
-        /* step 2.5: the recorded answer, however often it is asked for */
-        :: asked[c].to[a].v[FREEZE] && OBEYS(c, a) && state[a] == S_FROZEN ->
-            yes[c].to[a].v[FREEZE] = true
-        /* step 3.3: capture while unbroken… */
-        :: asked[c].to[a].v[COMMIT] && OBEYS(c, a) && state[a] == S_FROZEN && unbroken[a] ->
-            NOTE_STALE(c, a);
-#ifdef THAW_FIRST
-            frozen[a] = false;
+    HEARS(0)
+#if COORDS > 1
+    HEARS(1)
 #endif
-            capture[a] = true;
-            sound[a] = frozen[a] && together;
-            state[a] = S_CAPTURING
-        /* …look again, thaw; step 3.4: journaled */
-        :: state[a] == S_CAPTURING && unbroken[a] ->
-            frozen[a] = false;
-            state[a] = S_CAPTURED
-        :: asked[c].to[a].v[COMMIT] && OBEYS(c, a) && state[a] == S_CAPTURED ->
-            yes[c].to[a].v[COMMIT] = true
-        /* step 5.3 */
-        :: asked[c].to[a].v[ABORT] && OBEYS(c, a) && state[a] != S_ABORTED ->
-            SET_TOKEN(c, a);
-            undo(a)
-        /* step 6.1: the token is journaled first; what was begun under an older one ends */
-        :: asked[c].to[a].v[INSPECT] && OBEYS(c, a) && !yes[c].to[a].v[INSPECT] ->
-            if
-            :: state[a] == S_CAPTURED -> captured_said[c].v[a] = true
-            :: else -> undo(a)
-            fi;
-            SET_TOKEN(c, a);
-            yes[c].to[a].v[INSPECT] = true
-        /* the hold expires, keeper or doer die, or the agent crashes: the guardian thaws, the
-         * restart undoes; what is journaled as captured stays */
-        :: state[a] >= S_PREPARED && state[a] <= S_CAPTURING -> undo(a)
-        :: else
-        fi
-       }
+#ifdef REFREEZE
+    :: atomic { asked[0].v[FREEZE] && state[a] == S_FROZEN && hold[a] == H_FROZEN &&
+           freezes[a] == 1 ->
+           domain[a] = D_IDLE; hold[a] = H_FREEZING; state[a] = S_FREEZING }
+#endif
+    /* what the guardian answers */
+    :: atomic { state[a] == S_FREEZING && hold[a] == H_FROZEN -> state[a] = S_FROZEN }
+    :: atomic { state[a] == S_COMMITTING && hold[a] == H_DONE -> state[a] = S_CAPTURED }
+    :: atomic { state[a] >= S_FREEZING && state[a] <= S_COMMITTING &&
+           (hold[a] == H_ENDING || hold[a] == H_NONE) -> state[a] = S_ABORTING }
+    :: atomic { state[a] == S_ABORTING && hold[a] == H_NONE -> state[a] = S_ABORTED }
+#ifndef NO_VERDICT
+    /* step 5.4: registering, it hears the verdict */
+    :: atomic { record == R_ABORTED && !IS_OVER -> UNDO }
+#endif
+    /* a crash: what was not captured is undone on restart, what is journaled stays */
+    :: atomic { MAY_CRASH && state[a] >= S_PREPARED && state[a] <= S_COMMITTING ->
+           state[a] = S_ABORTING }
     od
 }
 
-/* One transaction: compares the lock and that the record is still PREPARING (I3, I4). */
-inline store(c, to)
-{
-    atomic {
-        if
-#ifdef BLIND_WRITE
-        :: true ->
+/* ---- its guardian: keeper and doer ---- */
+
+#define MINE(d) (NODE(d) == a)
+#define EACH_DONE(q) (!MINE(DOMAIN(q)) || capture[q] == C_KEPT)
+#ifdef TWO_PARTS
+#define SIBLINGS_MADE(d) (d != 0 || (capture[0] >= C_MADE && capture[DOMAINS] >= C_MADE))
 #else
-        :: lock == c + 1 && record == R_PREPARING ->
+#define SIBLINGS_MADE(d) (true)
 #endif
-            record = to;
-            was_captured = was_captured || to == R_CAPTURED;
-            was_aborted = was_aborted || to == R_ABORTED
-        :: else -> goto lost
+
+/* The deadline, or the death of keeper or doer, or the agent's socket closes: the epoch is
+ * broken before anything is thawed. */
+inline break_all()
+{
+    for (k : 0 .. DOMAINS - 1) {
+        if
+        :: MINE(k) && domain[k] != D_THAWED -> broken[k] = 1
+        :: else
         fi
     }
+    hold[a] = H_ENDING;
+    k = 0
 }
 
-inline ask_all(c, what)
+/* The doer does one thing at a time: it freezes in an order, captures in the reverse one,
+ * domain by domain, and within a domain its partitions one after the other. */
+#ifdef TWO_DOMAINS
+#define FREEZE_TURN(d) (d != AGENTS || domain[0] == D_FROZEN)
+#define LAST_IS_THAWED(q) (q != 0 || domain[AGENTS] == D_THAWED)
+#else
+#define FREEZE_TURN(d) (true)
+#define LAST_IS_THAWED(q) (true)
+#endif
+#ifdef TWO_PARTS
+#define CAPTURE_TURN(q) (LAST_IS_THAWED(q) && (q != DOMAINS || capture[0] >= C_MADE))
+#else
+#define CAPTURE_TURN(q) LAST_IS_THAWED(q)
+#endif
+
+/* -DCOARSE: a freeze or a capture happens in one step; nothing gets between. */
+#ifdef COARSE
+#define AT_ONCE_FROZEN(d) kernel_freezes(d); domain[d] = D_FROZEN
+#define AT_ONCE_MADE(q) sound[q] = in_cut[DOMAIN(q)]; capture[q] = C_MADE
+#else
+#define AT_ONCE_FROZEN(d) skip
+#define AT_ONCE_MADE(q) skip
+#endif
+
+#define FREEZES(d)                                                                       \
+    :: atomic { /* step 2.3 */                                                           \
+           MINE(d) && hold[a] == H_FREEZING && domain[d] == D_IDLE && FREEZE_TURN(d) ->  \
+           domain[d] = D_CALLED;                                                         \
+           AT_ONCE_FROZEN(d) }                                                        \
+    :: atomic { /* step 2.4, or too late: the call returns when it likes */              \
+           MINE(d) && domain[d] == D_CALLED ->                                           \
+           kernel_freezes(d);                                                            \
+           domain[d] = D_FROZEN }                                                        \
+    :: atomic { /* a doer that dies in the call may not have got there */                \
+           MINE(d) && domain[d] == D_CALLED && hold[a] == H_ENDING ->                    \
+           domain[d] = D_THAWED }                                                        \
+    :: atomic { /* the thaw after a break */                                             \
+           MINE(d) && hold[a] == H_ENDING && domain[d] == D_FROZEN ->                    \
+           kernel_thaws(d);                                                              \
+           domain[d] = D_THAWED }                                                        \
+    :: atomic { /* step 3.3: the last capture is made: look again, thaw */               \
+           LOOKS_AGAIN(d) ->                                                             \
+           capture[d] = (capture[d] == C_MADE -> C_KEPT : capture[d]);                   \
+           KEEP_SIBLING(d);                                                              \
+           kernel_thaws(d);                                                              \
+           domain[d] = D_THAWED }
+
+#ifdef TWO_PARTS
+#define KEEP_SIBLING(d)                                                                  \
+    if                                                                                   \
+    :: d == 0 && capture[DOMAINS] == C_MADE -> capture[DOMAINS] = C_KEPT                 \
+    :: else                                                                              \
+    fi
+#else
+#define KEEP_SIBLING(d) skip
+#endif
+
+#ifdef THAW_PER_PART
+#define LOOKS_AGAIN(d)                                                                   \
+    (MINE(d) && hold[a] == H_CAPTURING && !broken[d] &&                                  \
+     (capture[d] == C_MADE || (d == 0 && capture[DOMAINS] == C_MADE)))
+#else
+#define LOOKS_AGAIN(d)                                                                   \
+    (MINE(d) && hold[a] == H_CAPTURING && domain[d] == D_FROZEN && !broken[d] &&         \
+     capture[d] == C_MADE && SIBLINGS_MADE(d))
+#endif
+
+#define CAPTURES(q)                                                                      \
+    :: atomic { /* step 3.3: begun while unbroken… */                                    \
+           MINE(DOMAIN(q)) && hold[a] == H_CAPTURING && capture[q] == C_NONE &&          \
+               !broken[DOMAIN(q)] && CAPTURE_TURN(q) ->                                  \
+           THAW_EARLY(q);                                                                \
+           capture[q] = C_BEGUN;                                                         \
+           AT_ONCE_MADE(q) }                                                        \
+    :: atomic { /* …made whenever the call gets there */                                 \
+           MINE(DOMAIN(q)) && capture[q] == C_BEGUN ->                                   \
+           sound[q] = in_cut[DOMAIN(q)];                                                 \
+           capture[q] = C_MADE }
+#ifdef THAW_FIRST
+#define THAW_EARLY(q) kernel_thaws(DOMAIN(q))
+#else
+#define THAW_EARLY(q) skip
+#endif
+
+#ifdef TWO_DOMAINS
+#define SECOND_FROZEN (a != 0 || domain[AGENTS] == D_FROZEN)
+#else
+#define SECOND_FROZEN (true)
+#endif
+#define EACH_THAWED(d) (!MINE(d) || domain[d] == D_IDLE || domain[d] == D_THAWED)
+#define EACH_MADE(q) (!MINE(DOMAIN(q)) || capture[q] != C_BEGUN)
+#if DOMAINS == 2
+#define ALL_THAWED (EACH_THAWED(0) && EACH_THAWED(1))
+#elif DOMAINS == 3
+#define ALL_THAWED (EACH_THAWED(0) && EACH_THAWED(1) && EACH_THAWED(2))
+#endif
+#if PARTS == 2
+#define ALL_KEPT (EACH_DONE(0) && EACH_DONE(1))
+#define ALL_QUIET (ALL_THAWED && EACH_MADE(0) && EACH_MADE(1))
+#elif PARTS == 3
+#define ALL_KEPT (EACH_DONE(0) && EACH_DONE(1) && EACH_DONE(2))
+#define ALL_QUIET (ALL_THAWED && EACH_MADE(0) && EACH_MADE(1) && EACH_MADE(2))
+#elif PARTS == 4
+#define ALL_KEPT (EACH_DONE(0) && EACH_DONE(1) && EACH_DONE(2) && EACH_DONE(3))
+#define ALL_QUIET                                                                        \
+    (ALL_THAWED && EACH_MADE(0) && EACH_MADE(1) && EACH_MADE(2) && EACH_MADE(3))
+#endif
+
+#define STILL_OPEN (hold[a] >= H_FREEZING && hold[a] <= H_CAPTURING)
+
+proctype guardian(byte a)
 {
-    atomic {
-        for (i : 0 .. AGENTS - 1) {
-            asked[c].to[i].v[what] = true;
-        }
-        i = 0
-    }
+    byte k = 0;
+    bool all = false;
+end:
+    do
+    FREEZES(0)
+#if DOMAINS > 1
+    FREEZES(1)
+#endif
+#if DOMAINS > 2
+    FREEZES(2)
+#endif
+    CAPTURES(0)
+#if PARTS > 1
+    CAPTURES(1)
+#endif
+#if PARTS > 2
+    CAPTURES(2)
+#endif
+#if PARTS > 3
+    CAPTURES(3)
+#endif
+    :: atomic { hold[a] == H_FREEZING && domain[a] == D_FROZEN && SECOND_FROZEN ->
+           hold[a] = H_FROZEN }
+    :: atomic { hold[a] == H_CAPTURING && ALL_KEPT -> hold[a] = H_DONE }
+    /* step 5.3, and the agent's socket */
+    :: atomic { state[a] == S_ABORTING && hold[a] != H_NONE && hold[a] != H_ENDING ->
+           break_all() }
+    /* all thawed, the doer idle or dead: captures go, and the hold is over */
+    :: atomic {
+           hold[a] == H_ENDING && state[a] == S_ABORTING && ALL_QUIET ->
+           for (k : 0 .. PARTS - 1) {
+               if
+               :: MINE(DOMAIN(k)) && capture[k] != C_NONE ->
+                   assert(record != R_CAPTURED); /* I6 */
+                   capture[k] = C_NONE;
+                   sound[k] = 0
+               :: else
+               fi
+           }
+           for (k : 0 .. DOMAINS - 1) {
+               if
+               :: MINE(k) -> broken[k] = 0; domain[k] = D_IDLE
+               :: else
+               fi
+           }
+           k = 0;
+           hold[a] = H_NONE }
+    od
 }
 
-inline count_yes(c, what)
+/* hold_limit, and what else ends a hold by itself. */
+proctype deadline(byte a)
 {
-    atomic {
-        n = 0;
-        for (i : 0 .. AGENTS - 1) {
-            n = n + (yes[c].to[i].v[what] -> 1 : 0);
-        }
-        i = 0
-    }
+    byte k = 0;
+end:
+    do
+#ifdef UNSEEN_EXPIRY
+    :: atomic { STILL_OPEN && frozen[a] -> kernel_thaws(a) }
+#elif !defined(NO_DEADLINE)
+    :: atomic { STILL_OPEN -> break_all() }
+#else
+    :: false
+#endif
+    od
 }
+
+/* ---- coordinators ---- */
+
+#define MAY_DIE(c) (!LAST(c) || MORTAL_TOO)
+#ifdef LIVE
+#ifdef MORTAL
+#define MORTAL_TOO true
+#else
+#define MORTAL_TOO false
+#endif
+#else
+#define MORTAL_TOO false /* in safety, one that is never scheduled again is dead */
+#endif
+bit late[COORDS];
+
+#define A1 (AGENTS > 1 -> 1 : 0)
+#define A2 (AGENTS > 2 -> 2 : 0)
+#define ALL_YES(c) (yes[c].v[0] && yes[c].v[A1] && yes[c].v[A2])
+#ifdef COMMIT_EARLY
+#define MAY_COMMIT(c) (yes[c].v[0] || yes[c].v[A1])
+#else
+#define MAY_COMMIT(c) ALL_YES(c)
+#endif
+
+#define FORGET_ANSWERS                                                                   \
+    for (k : 0 .. AGENTS - 1) {                                                          \
+        yes[c].v[k] = 0;                                                                 \
+    }                                                                                    \
+    k = 0
+#define ASK(what)                                                                        \
+    atomic {                                                                             \
+        asked[c].v[what] = 1;                                                            \
+        phase[c] = what                                                                  \
+    }
+/* The end of a phase of calls: by its answers, a refusal or its timeout, or our death. */
+#define AWAIT(answers)                                                                   \
+    if                                                                                   \
+    :: atomic { answers -> phase[c] = NOTHING; FORGET_ANSWERS }                          \
+    :: atomic { IS_LATE(c) -> phase[c] = NOTHING; late[c] = 0; FORGET_ANSWERS;           \
+           goto aborting }                                                               \
+    :: atomic { MAY_DIE(c) -> phase[c] = NOTHING; FORGET_ANSWERS; goto gone }            \
+    fi
+#ifdef LIVE
+#define IS_LATE(c) (late[c])
+#else
+#define IS_LATE(c) (true)
+#endif
+
+/* What fails its compare for ever may as well be forgotten. */
+#ifdef BLIND_WRITE
+#define FORGET_WRITES(c) skip
+#else
+#define FORGET_WRITES(c)                                                                 \
+    sent[c].v[R_PREPARING] = 0;                                                          \
+    sent[c].v[R_CAPTURED] = 0;                                                           \
+    sent[c].v[R_ABORTED] = 0
+#endif
 
 proctype coordinator(byte c)
 {
-    byte i = 0, n = 0;
-    bool all = true;
-    /* step 0.2 and 6.1: the lock is free, and nobody later has had it */
-    atomic { lock == 0 && granted < c + 1 && record != R_CAPTURED && record != R_ABORTED ->
-             lock = c + 1; granted = c + 1 }
-    if
-    :: atomic { record == R_ABSENT && lock == c + 1 -> record = R_PREPARING } /* step 0.3 */
-    :: record == R_PREPARING -> goto inspecting
-    :: lock != c + 1 -> goto lost
-    fi;
-    ask_all(c, PREPARE);
-    do
-    :: count_yes(c, PREPARE);
-       if :: n == AGENTS -> break :: else fi
-    :: goto aborting /* a refusal or prepare_timeout */
-    od;
-    ask_all(c, FREEZE);
-    do
-    :: count_yes(c, FREEZE);
-#ifdef COMMIT_EARLY
-       if :: n > 0 -> break :: else fi
-#else
-       if :: n == AGENTS -> break :: else fi
-#endif
-    :: goto aborting
-    od;
-    ask_all(c, COMMIT);
-    do
-    :: count_yes(c, COMMIT);
-       if :: n == AGENTS -> break :: else fi
-    :: goto aborting
-    od;
-recording:
-    store(c, R_CAPTURED); /* step 4.2 */
-    goto done;
-inspecting:
-    skip;
-    ask_all(c, INSPECT);
-    do
-    :: count_yes(c, INSPECT);
-       if :: n == AGENTS -> break :: else fi
-    :: goto aborting /* silence for 15 s */
-    od;
+    byte k = 0;
+    /* steps 0.2 and 6.1: the lock is free, and nobody later has had it */
     atomic {
-        all = true;
-        for (i : 0 .. AGENTS - 1) {
-            all = all && captured_said[c].v[i];
-        }
-        i = 0
+        lock == 0 && granted < c + 1 && record != R_CAPTURED && record != R_ABORTED ->
+        lock = c + 1;
+        granted = c + 1
     }
     if
-    :: all -> goto recording /* step 6.2 */
-    :: else
+    :: record == R_ABSENT -> sent[c].v[R_PREPARING] = 1 /* step 0.3 */
+    :: record != R_ABSENT -> goto inspecting
     fi;
+    /* step 4.3, here and below: whatever became of the answer, the record tells */
+    if
+    :: record != R_ABSENT
+    :: lock != c + 1 -> goto gone
+    :: MAY_DIE(c) -> goto gone
+    fi;
+    ASK(PREPARE);
+    AWAIT(ALL_YES(c));
+    ASK(FREEZE);
+    AWAIT(MAY_COMMIT(c));
+    ASK(COMMIT);
+    AWAIT(ALL_YES(c));
+recording:
+    sent[c].v[R_CAPTURED] = 1; /* steps 4.1, 4.2 */
+#ifdef ABORT_UNKNOWN
+    asked[c].v[ABORT] = 1;
+#endif
+    goto outcome;
+inspecting:
+    ASK(INSPECT); /* step 6.1 */
+    AWAIT(ALL_YES(c)); /* all say CAPTURED; or another answer, or silence for 15 s */
+    goto recording;    /* step 6.2 */
 aborting:
-    skip;
-    ask_all(c, ABORT); /* step 5.2 */
-    store(c, R_ABORTED);
-done:
-    skip;
-    atomic { if :: lock == c + 1 -> lock = 0 :: else fi };
-lost:
+    asked[c].v[ABORT] = 1; /* step 5.2: agents at once, then the record */
+    sent[c].v[R_ABORTED] = 1;
+outcome:
+    if
+    :: record == R_CAPTURED || record == R_ABORTED
+    :: lock != c + 1
+    :: MAY_DIE(c) -> goto gone
+    fi;
+    atomic {
+        if
+        :: lock == c + 1 -> FORGET_WRITES(c); lock = 0
+        :: else
+        fi
+    }
+gone:
     skip
 }
 
+/* The timeouts of a coordinator's phases, and an agent that says no. */
+#ifdef LIVE
+proctype timer(byte c)
+{
+end:
+    do
+#ifndef NO_TIMEOUT
+    :: atomic { phase[c] != NOTHING && !late[c] -> late[c] = 1 }
+#else
+    :: false
+#endif
+    od
+}
+#endif
+
+/* One transaction: compares the lock and that the record is what it was (I3, I4). */
+#ifdef BLIND_WRITE
+#define MAY_WRITE(c, from) (true)
+#else
+#define MAY_WRITE(c, from) (lock == c + 1 && record == from)
+#endif
+#define WRITES(c)                                                                        \
+    :: atomic { sent[c].v[R_PREPARING] && MAY_WRITE(c, R_ABSENT) ->                      \
+           sent[c].v[R_PREPARING] = 0;                                                   \
+           record = R_PREPARING }                                                        \
+    :: atomic { sent[c].v[R_CAPTURED] && MAY_WRITE(c, R_PREPARING) ->                    \
+           sent[c].v[R_CAPTURED] = 0;                                                    \
+           assert(record != R_ABORTED); /* I4 */                                         \
+           record = R_CAPTURED;                                                          \
+           assert(!REACHED);                                                             \
+           for (k : 0 .. PARTS - 1) {                                                    \
+               assert(capture[k] == C_KEPT && sound[k]) /* I1, I6 */                     \
+           }                                                                             \
+           k = 0 }                                                                       \
+    :: atomic { sent[c].v[R_ABORTED] && MAY_WRITE(c, R_PREPARING) ->                     \
+           sent[c].v[R_ABORTED] = 0;                                                     \
+           assert(record != R_CAPTURED); /* I4 */                                        \
+           record = R_ABORTED }
+#ifdef REACH /* proves that the model can get there at all */
+#define REACHED true
+#else
+#define REACHED false
+#endif
+
+proctype etcd()
+{
+    byte k = 0;
+end:
+    do
+    WRITES(0)
+#if COORDS > 1
+    WRITES(1)
+#endif
+    od
+}
+
 /* The lease of a holder that crashed or sleeps ends. */
+#ifdef LIVE
+#define MAY_END (lock != 0 && MAY_DIE(lock - 1))
+#else
+#define MAY_END (lock != 0)
+#endif
 proctype lease()
 {
 end:
     do
-    :: atomic { lock != 0 -> lock = 0 }
+    :: atomic { MAY_END -> FORGET_WRITES(lock - 1); lock = 0 }
     od
-}
-
-#ifdef REACH
-#define REACHED was_captured
-#else
-#define REACHED false
-#endif
-#define BROKEN(a) (freezes[a] > 1 || (record == R_CAPTURED && (!capture[a] || !sound[a])))
-proctype monitor()
-{
-    byte a = 0;
-end:
-    atomic {
-        BROKEN(0) || BROKEN(AGENTS - 1) || (AGENTS == 3 && BROKEN(1)) ||
-            (was_captured && was_aborted) || stale_act || REACHED ->
-        for (a : 0 .. AGENTS - 1) {
-            assert(freezes[a] <= 1);                                 /* I7 */
-            assert(record != R_CAPTURED || (capture[a] && sound[a])) /* I1, I6 */
-        }
-        assert(!(was_captured && was_aborted)); /* I4 */
-        assert(!stale_act)                      /* I3 */
-#ifdef REACH /* proves that the model can get there at all */
-        ; assert(!was_captured)
-#endif
-    }
 }
 
 init {
     atomic {
-        byte k;
-        for (k : 0 .. AGENTS - 1) {
-            run agent(k);
+        byte i;
+        for (i : 0 .. AGENTS - 1) {
+#ifdef LIVE
+            if
+            :: fails[i] = 1
+            :: skip
+            fi;
+            if
+            :: deaf[i] = 1
+            :: skip
+            fi;
+#endif
+            run agent(i);
+            run guardian(i);
+            run deadline(i);
         }
-        for (k : 0 .. COORDS - 1) {
-            run coordinator(k);
+        for (i : 0 .. COORDS - 1) {
+            run coordinator(i);
+#ifdef LIVE
+            run timer(i);
+#endif
         }
+        run etcd();
         run lease();
-        run monitor();
     }
 }
+
+#ifdef LIVE
+#if DOMAINS > 2
+#define FREE (!frozen[0] && !frozen[1] && !frozen[2])
+#else
+#define FREE (!frozen[0] && !frozen[1])
+#endif
+#if PARTS > 2
+#define CLEAN (!capture[0] && !capture[1] && !capture[2])
+#else
+#define CLEAN (!capture[0] && !capture[1])
+#endif
+#ifdef MORTAL
+ltl every_freeze_ends { <>[] FREE }
+#else
+ltl every_run_ends {
+    <>[] (FREE && lock == 0 && (record == R_CAPTURED || (record == R_ABORTED && CLEAN)))
+}
+#endif
+#endif

@@ -22,11 +22,13 @@ static void drop_lease(struct sim_etcd *e, int64_t lease)
 {
     if (e->leader.lease == lease)
         drop_key(e, &e->leader);
-    if (e->group_lock.lease == lease)
-        drop_key(e, &e->group_lock);
+    for (int i = 0; i < SIM_GROUPS; i++)
+        if (e->group_locks[i].lease == lease)
+            drop_key(e, &e->group_locks[i]);
     for (int i = 0; i < SIM_NODES; i++)
-        if (e->domain_locks[i].lease == lease)
-            drop_key(e, &e->domain_locks[i]);
+        for (int d = 0; d < SIM_DOMAINS; d++)
+            if (e->domain_locks[i][d].lease == lease)
+                drop_key(e, &e->domain_locks[i][d]);
 }
 
 static void expire(struct world *w)
@@ -85,45 +87,63 @@ static bool leads(const struct sim_etcd *e, const struct etcd_request *r)
     return e->leader.exists && e->leader.create_revision == r->leader;
 }
 
-static void lock(struct sim_etcd *e, struct etcd_request *r, int owner)
+static bool is_wanted(const struct sim_plan *p, int node, int domain)
 {
-    bool taken = e->group_lock.exists;
+    return sim_domain_mask(node, p->parts[node]) >> domain & 1;
+}
+
+static void lock(struct world *w, struct etcd_request *r, int owner)
+{
+    struct sim_etcd *e = &w->etcd;
+    const struct sim_plan *p = &w->sets[r->set];
+    struct sim_key *group = &e->group_locks[p->group];
+    bool taken = group->exists;
     for (int i = 0; i < SIM_NODES; i++)
-        taken |= e->domain_locks[i].exists;
+        for (int d = 0; d < SIM_DOMAINS; d++)
+            taken |= is_wanted(p, i, d) && e->domain_locks[i][d].exists;
     r->success = !taken && leads(e, r) && find_lease(e, r->lease);
     if (!r->success)
         return;
-    put(e, &e->group_lock, r->lease, owner);
+    put(e, group, r->lease, owner);
     /* One transaction: all its keys carry the same revision, as in etcd. */
-    for (int i = 0; i < SIM_NODES; i++) {
-        e->domain_locks[i] = e->group_lock;
-        e->domain_locks[i].create_revision = e->revision;
-    }
-    r->result = e->group_lock.create_revision;
+    for (int i = 0; i < SIM_NODES; i++)
+        for (int d = 0; d < SIM_DOMAINS; d++)
+            if (is_wanted(p, i, d))
+                e->domain_locks[i][d] = *group;
+    r->result = group->create_revision;
+}
+
+static void unlock_key(struct sim_etcd *e, struct sim_key *k, struct etcd_request *r)
+{
+    if (!k->exists || k->create_revision != r->lock)
+        return;
+    drop_key(e, k);
+    r->success = true;
 }
 
 static void unlock(struct sim_etcd *e, struct etcd_request *r)
 {
-    if (!e->group_lock.exists || e->group_lock.create_revision != r->lock)
-        return;
-    drop_key(e, &e->group_lock);
+    for (int i = 0; i < SIM_GROUPS; i++)
+        unlock_key(e, &e->group_locks[i], r);
     for (int i = 0; i < SIM_NODES; i++)
-        drop_key(e, &e->domain_locks[i]);
-    r->success = true;
+        for (int d = 0; d < SIM_DOMAINS; d++)
+            unlock_key(e, &e->domain_locks[i][d], r);
 }
 
-static bool holds(const struct sim_etcd *e, const struct etcd_request *r)
+static bool holds(const struct world *w, const struct etcd_request *r)
 {
-    return e->group_lock.exists && e->group_lock.create_revision == r->lock;
+    const struct sim_key *k = &w->etcd.group_locks[w->sets[r->set].group];
+    return k->exists && k->create_revision == r->lock;
 }
 
-static void write_set(struct sim_etcd *e, struct etcd_request *r, int owner)
+static void write_set(struct world *w, struct etcd_request *r, int owner)
 {
+    struct sim_etcd *e = &w->etcd;
     struct sim_record *rec = &e->sets[r->set];
     bool unchanged = r->op == ETCD_OPEN
                          ? !rec->key.exists
                          : rec->key.exists && rec->key.mod_revision == r->mod_revision;
-    r->success = holds(e, r) && unchanged;
+    r->success = holds(w, r) && unchanged;
     if (!r->success)
         return;
     put(e, &rec->key, 0, owner);
@@ -134,8 +154,10 @@ static void write_set(struct sim_etcd *e, struct etcd_request *r, int owner)
     rec->was_captured |= rec->state == SIM_CAPTURED;
     rec->was_aborted |= rec->state == SIM_ABORTED;
     if (rec->state == SIM_CAPTURED)
-        rec->proofs = r->proofs;
+        rec->proofs = r->proofs, rec->true_proofs = r->true_proofs;
     r->result = rec->key.mod_revision;
+    note(w, "etcd: set %d is stored in state %d by coordinator %d", r->set,
+         (int)rec->state, owner);
 }
 
 static void watch(struct sim_etcd *e, struct etcd_request *r)
@@ -173,7 +195,7 @@ static void apply(struct world *w, struct etcd_request *r, int owner)
         campaign(w, r, owner);
         break;
     case ETCD_LOCK:
-        lock(e, r, owner);
+        lock(w, r, owner);
         break;
     case ETCD_UNLOCK:
         unlock(e, r);
@@ -181,11 +203,11 @@ static void apply(struct world *w, struct etcd_request *r, int owner)
     case ETCD_OPEN:
     case ETCD_CAPTURE:
     case ETCD_ABORT:
-        write_set(e, r, owner);
+        write_set(w, r, owner);
         break;
     case ETCD_READ:
         r->record = e->sets[r->set];
-        r->success = holds(e, r);
+        r->success = holds(w, r);
         break;
     case ETCD_WATCH_LEADER:
         watch(e, r);
@@ -195,9 +217,8 @@ static void apply(struct world *w, struct etcd_request *r, int owner)
 
 struct flight {
     struct etcd_request req;
-    struct proc *from;
+    struct sim_coord *from;
     unsigned generation;
-    void *owner;
     event_fn *done;
     bool reply_lost;
 };
@@ -206,34 +227,34 @@ struct flight {
 static void arrive(struct world *w, struct event *ev)
 {
     struct flight *f = ev->data;
-    struct sim_coord *c = f->owner;
+    struct sim_coord *c = f->from;
     apply(w, &f->req, c->index);
-    if (f->reply_lost || f->generation != f->from->generation)
+    if (f->reply_lost || f->generation != c->proc.generation)
         return;
     f->req.ok = true;
-    world_post(w, f->from, 1 + (int64_t)rng_below(&w->rng, 3), f->done, f->owner,
-               mem_dup(&f->req, sizeof f->req), 0);
+    world_post_as(w, &c->proc, 1 + below(w, 3), f->done, "etcd_answers", c,
+                  mem_dup(&f->req, sizeof f->req), 0, NULL);
 }
 
-void etcd_send(struct world *w, struct proc *from, void *owner,
-               const struct etcd_request *req, event_fn *done)
+void etcd_send(struct world *w, struct sim_coord *c, const struct etcd_request *req,
+               event_fn *done)
 {
-    struct flight f = {.req = *req,
-                       .from = from,
-                       .generation = from->generation,
-                       .owner = owner,
-                       .done = done};
-    f.req.sent_ms = w->now_ms;
-    int64_t delay = 1 + (int64_t)rng_below(&w->rng, 3);
-    bool lost = chance(w, w->faults.etcd_lost_permille);
+    struct flight f = {
+        .req = *req, .from = c, .generation = c->proc.generation, .done = done};
+    f.req.sent_ms = clock_now(w, &c->clock);
+    int64_t delay = 1 + below(w, 3);
+    bool away = w->now_ms < w->etcd.away_until_ms;
+    bool lost = away || chance(w, w->faults.etcd_lost_permille);
     f.reply_lost = lost || chance(w, w->faults.etcd_lost_permille);
     if (f.reply_lost) {
         f.req.ok = false;
-        world_post(w, from, SIM_ETCD_TIMEOUT_MS, done, owner,
-                   mem_dup(&f.req, sizeof f.req), 0);
+        world_post_as(w, &c->proc, SIM_ETCD_TIMEOUT_MS, done, "etcd_is_silent", c,
+                      mem_dup(&f.req, sizeof f.req), 0, NULL);
     }
     if (f.reply_lost && chance(w, 300)) /* applied when nobody expects it any more */
-        delay += (int64_t)rng_below(&w->rng, 6 * SEC);
+        delay += below(w, 6 * SEC);
+    else if (chance(w, w->faults.etcd_slow_permille))
+        delay += below(w, SIM_ETCD_TIMEOUT_MS / 2);
     if (!lost)
-        world_post(w, &w->etcd.proc, delay, arrive, owner, mem_dup(&f, sizeof f), 0);
+        world_post(w, &w->etcd.proc, delay, arrive, c, mem_dup(&f, sizeof f), 0);
 }

@@ -1,7 +1,6 @@
-/* Keeper, doer and kernel as a model around the product's hold core. */
+/* Keeper and doers as a model around the product's hold core. */
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -10,240 +9,305 @@
 static void feed(struct world *w, struct sim_node *n, struct sim_hold *h,
                  struct hold_event *ev);
 
-/* ---- the kernel: what it froze stays frozen, whoever dies ---- */
-
-static void kernel_freeze(struct world *w, struct sim_node *n, int set)
+static struct sim_hold *find_hold(struct sim_node *n, int set)
 {
-    assert(!n->kernel.frozen);
-    n->kernel = (struct sim_kernel){.frozen = true, .frozen_at_ms = w->now_ms};
-    n->freezes_of_set[set]++;
-}
-
-static bool kernel_thaw(struct world *w, struct sim_node *n)
-{
-    if (!n->kernel.frozen)
-        return false;
-    int64_t pause = w->now_ms - n->kernel.frozen_at_ms;
-    if (pause > n->longest_pause_ms)
-        n->longest_pause_ms = pause;
-    for (int i = 0; i < SIM_CAPTURES; i++) {
-        struct sim_capture *c = &n->captures[i];
-        if (c->exists && c->thawed_ms == 0 && c->frozen_from_ms == n->kernel.frozen_at_ms)
-            c->thawed_ms = w->now_ms;
-    }
-    n->kernel = (struct sim_kernel){0};
-    return true;
-}
-
-/* ---- captures ---- */
-
-static struct sim_capture *find_capture(struct sim_node *n, const struct set_id *set)
-{
-    for (int i = 0; i < SIM_CAPTURES; i++)
-        if (n->captures[i].exists && strcmp(n->captures[i].set.text, set->text) == 0)
-            return &n->captures[i];
+    for (int i = 0; i < SIM_HOLDS; i++)
+        if (n->holds[i].used && n->holds[i].set == set)
+            return &n->holds[i];
     return NULL;
-}
-
-static void make_capture(struct world *w, struct sim_node *n, const struct set_id *set)
-{
-    for (int i = 0; i < SIM_CAPTURES; i++) {
-        struct sim_capture *c = &n->captures[i];
-        if (c->exists)
-            continue;
-        *c = (struct sim_capture){.exists = true, .set = *set, .at_ms = w->now_ms};
-        c->frozen_from_ms = n->kernel.frozen ? n->kernel.frozen_at_ms : -1;
-        return;
-    }
-    assert(!"captures leak");
 }
 
 /* ---- the doer ---- */
 
 struct work {
     enum hold_act_kind act;
-    struct set_id set;
+    unsigned index;
+    int set;
 };
 
-static struct sim_hold *find_hold(struct sim_node *n, const struct set_id *set)
+static bool take(int *trouble)
 {
-    for (int i = 0; i < SIM_HOLDS; i++)
-        if (n->holds[i].used && strcmp(n->holds[i].set.text, set->text) == 0)
-            return &n->holds[i];
-    return NULL;
+    bool bad = *trouble > 0;
+    *trouble -= bad;
+    return bad;
 }
 
+static void do_freeze(struct world *w, struct sim_node *n, struct sim_hold *h,
+                      struct hold_event *he)
+{
+    unsigned d = h->domains[he->index];
+    he->kind = HOLD_EV_FROZEN;
+    he->ok = !take(&n->trouble.freezes);
+    if (!he->ok)
+        return;
+    kernel_freeze(w, n, d, h->set);
+    for (size_t i = 0; i < sizeof he->epoch.b; i++)
+        he->epoch.b[i] = (uint8_t)rng_next(&w->rng);
+    n->domains[d].pauses[h->set].epoch = he->epoch;
+}
+
+static void do_capture(struct world *w, struct sim_node *n, struct sim_hold *h,
+                       struct hold_event *he)
+{
+    he->kind = HOLD_EV_CAPTURED;
+    he->ok = !take(&n->trouble.captures);
+    if (he->ok)
+        kernel_snap(w, n, h->set, h->parts[he->index]);
+}
+
+/* What a hook paused, only the application can see. */
+static bool still_frozen(const struct sim_node *n, const struct sim_hold *h, unsigned d)
+{
+    return sim_layout[n->index].kinds[d] == HOLD_HOOK ||
+           (n->domains[d].frozen && n->domains[d].by == h->set);
+}
+
+static void do_publish(struct world *w, struct sim_node *n, const struct sim_hold *h,
+                       unsigned index)
+{
+    note(w, "node %d: part %d of set %d gets its name", n->index, (int)h->parts[index],
+         h->set);
+    kernel_capture(n, h->set, h->parts[index])->published = true;
+}
+
+static void do_remove(struct world *w, struct sim_node *n, const struct sim_hold *h,
+                      unsigned index)
+{
+    note(w, "node %d: part %d of set %d is removed", n->index, (int)h->parts[index],
+         h->set);
+    struct sim_capture *c = kernel_capture(n, h->set, h->parts[index]);
+    if (c)
+        c->exists = false;
+}
+
+static void on_result(struct world *w, struct event *ev)
+{
+    struct sim_node *n = ev->owner;
+    struct sim_hold *h = find_hold(n, (int)ev->n);
+    static const bool yes[SIM_PARTS] = {true, true, true};
+    static const bool no[SIM_PARTS];
+    struct hold_event *he = ev->data;
+    he->member_ok = he->ok ? yes : no;
+    if (h)
+        feed(w, n, h, he);
+}
+
+/* The doer's call returns; the keeper hears of it when it runs. */
 static void on_work_done(struct world *w, struct event *ev)
 {
-    static const bool yes[] = {true};
     struct sim_node *n = ev->owner;
-    struct work *work = ev->data;
-    struct sim_hold *h = find_hold(n, &work->set);
-    struct hold_event he = {.ok = true, .at_ns = w->now_ms * 1000000};
+    const struct work *work = ev->data;
+    struct sim_hold *h = find_hold(n, work->set);
+    assert(h);
+    h->busy = false;
+    struct hold_event he = {
+        .ok = true, .index = work->index, .at_ns = clock_now(w, &n->clock) * 1000000};
     switch (work->act) {
     case HOLD_DO_ARM:
         he.kind = HOLD_EV_ARMED;
-        he.member_ok = yes;
+        he.ok = !take(&n->trouble.arms);
         break;
     case HOLD_DO_FREEZE:
-        kernel_freeze(w, n, sim_set_number(&work->set));
-        he.kind = HOLD_EV_FROZEN;
-        for (size_t i = 0; i < sizeof he.epoch.b; i++)
-            he.epoch.b[i] = (uint8_t)rng_next(&w->rng);
+        do_freeze(w, n, h, &he);
         break;
     case HOLD_DO_CAPTURE:
-        he.kind = HOLD_EV_CAPTURED;
-        he.ok = n->fail_captures == 0;
-        n->fail_captures -= n->fail_captures > 0;
-        if (he.ok)
-            make_capture(w, n, &work->set);
+        do_capture(w, n, h, &he);
         break;
     case HOLD_DO_RECHECK:
         he.kind = HOLD_EV_RECHECKED;
-        he.ok = n->kernel.frozen;
+        he.ok = still_frozen(n, h, h->domains[work->index]);
         break;
     case HOLD_DO_PUBLISH:
         he.kind = HOLD_EV_PUBLISHED;
-        find_capture(n, &work->set)->published = true;
+        do_publish(w, n, h, work->index);
         break;
     case HOLD_DO_REMOVE:
         he.kind = HOLD_EV_REMOVED;
-        if (find_capture(n, &work->set))
-            find_capture(n, &work->set)->exists = false;
+        do_remove(w, n, h, work->index);
         break;
     default:
         assert(!"not the doer's");
     }
-    if (h)
-        feed(w, n, h, &he);
+    world_post(w, &n->keeper, 0, on_result, n, mem_dup(&he, sizeof he),
+               (uint64_t)work->set);
 }
 
 static int64_t duration(struct world *w, struct sim_node *n, enum hold_act_kind act)
 {
-    int64_t jitter = (int64_t)rng_below(&w->rng, 4);
-    if (act == HOLD_DO_CAPTURE)
-        return n->capture_ms + jitter;
-    return act == HOLD_DO_ARM || act == HOLD_DO_FREEZE ? 20 + 5 * jitter : 1 + jitter;
+    int64_t jitter = below(w, 4);
+    switch (act) {
+    case HOLD_DO_CAPTURE:
+        return n->trouble.capture_ms + jitter;
+    case HOLD_DO_FREEZE:
+        return n->trouble.freeze_ms + 5 * jitter;
+    case HOLD_DO_ARM:
+        return 20 + 5 * jitter;
+    default:
+        return 1 + jitter;
+    }
 }
 
 static void give_work(struct world *w, struct sim_node *n, struct sim_hold *h,
-                      enum hold_act_kind act)
+                      const struct hold_act *a)
 {
-    if (act == HOLD_DO_FREEZE)
-        n->journal_frozen = true;
-    if (!n->doer.alive)
+    if (a->kind == HOLD_DO_FREEZE)
+        n->domains[h->domains[a->index]].named = true;
+    if (!h->doer.alive)
         return; /* the request goes to a dead process; DOER_DIED is on its way */
-    struct work work = {act, h->set};
-    n->doing = act;
-    n->doing_set = sim_set_number(&h->set);
-    world_post(w, &n->doer, duration(w, n, act), on_work_done, n,
+    struct work work = {a->kind, a->index, h->set};
+    h->busy = true;
+    h->doing = a->kind;
+    h->doing_index = a->index;
+    world_post(w, &h->doer, duration(w, n, a->kind), on_work_done, n,
                mem_dup(&work, sizeof work), 0);
     if (w->on_guard)
-        w->on_guard(w, n->index, act);
+        w->on_guard(w, n->index, a->kind);
 }
 
 static void on_doer_ready(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    if (n->doer.alive)
+    struct sim_hold *h = find_hold(n, (int)ev->n);
+    if (!h || h->doer.alive)
         return;
-    n->doer.alive = true;
-    for (int i = 0; i < SIM_HOLDS; i++)
-        if (n->holds[i].used)
-            feed(w, n, &n->holds[i], &(struct hold_event){.kind = HOLD_EV_DOER_READY});
+    h->doer.alive = true;
+    feed(w, n, h, &(struct hold_event){.kind = HOLD_EV_DOER_READY});
 }
 
 static void on_doer_died(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    for (int i = 0; i < SIM_HOLDS; i++)
-        if (n->holds[i].used)
-            feed(w, n, &n->holds[i], &(struct hold_event){.kind = HOLD_EV_DOER_DIED});
-    world_post(w, &n->keeper, 20, on_doer_ready, n, NULL, 0);
+    struct sim_hold *h = find_hold(n, (int)ev->n);
+    if (!h)
+        return;
+    world_post(w, &n->keeper, 20, on_doer_ready, n, NULL, ev->n);
+    feed(w, n, h, &(struct hold_event){.kind = HOLD_EV_DOER_DIED});
 }
 
 /* A freeze that was under way may have reached the kernel: nobody can tell. */
-static void stop_doer(struct world *w, struct sim_node *n)
+static void stop_doer(struct world *w, struct sim_node *n, struct sim_hold *h)
 {
-    bool freezing = n->doing == HOLD_DO_FREEZE && !n->kernel.frozen &&
-                    n->journal_frozen && n->doer.alive &&
-                    n->freezes_of_set[n->doing_set] == 0;
-    proc_kill(w, &n->doer);
+    bool freezing = h->busy && h->doing == HOLD_DO_FREEZE;
+    h->busy = false;
+    proc_kill(w, &h->doer);
     if (freezing && chance(w, 500))
-        kernel_freeze(w, n, n->doing_set);
+        kernel_freeze(w, n, h->domains[h->doing_index], h->set);
 }
 
-void doer_kill(struct world *w, int node)
+static void kill_doer(struct world *w, struct sim_node *n, struct sim_hold *h)
+{
+    if (!h->doer.alive)
+        return;
+    stop_doer(w, n, h);
+    if (n->keeper.alive)
+        world_post(w, &n->keeper, 1, on_doer_died, n, NULL, (uint64_t)h->set);
+}
+
+void doers_kill(struct world *w, int node)
 {
     struct sim_node *n = &w->nodes[node];
-    if (!n->doer.alive)
-        return;
-    stop_doer(w, n);
-    if (n->keeper.alive)
-        world_post(w, &n->keeper, 1, on_doer_died, n, NULL, 0);
+    note(w, "node %d: its doers are killed", node, 0, 0);
+    for (int i = 0; i < SIM_HOLDS; i++)
+        if (n->holds[i].used)
+            kill_doer(w, n, &n->holds[i]);
 }
 
-/* ---- the keeper ---- */
+/* ---- the keeper's answers ---- */
 
-static void tell(struct world *w, struct sim_node *n, struct session_event *ev)
+static void tell(struct world *w, struct sim_node *n, const struct session_event *ev)
 {
     if (n->agent.alive)
         agent_guard_event(w, n, ev);
 }
 
+static void name_parts(const struct sim_node *n, const struct sim_hold *h,
+                       struct session_part *parts)
+{
+    for (unsigned i = 0; i < h->n_parts; i++) {
+        parts[i] = (struct session_part){
+            .domain = n->domain_names[sim_layout[n->index].domain_of[h->parts[i]]]};
+        snprintf(parts[i].part.text, sizeof parts[i].part.text, "db-%u", h->parts[i]);
+    }
+}
+
+static void answer_arm(struct world *w, struct sim_node *n, struct sim_hold *h, bool ok)
+{
+    struct session_part parts[SIM_PARTS];
+    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "it cannot be armed");
+    name_parts(n, h, parts);
+    for (unsigned i = 0; i < h->n_parts; i++)
+        ok = ok && h->hold.members[i].sm.state != HOLD_M_LOST;
+    struct session_event ev = {.kind = SESSION_EV_ARMED,
+                               .parts = parts,
+                               .n_parts = h->n_parts,
+                               .err = ok ? NULL : no};
+    sim_set_name(h->set, &ev.set);
+    tell(w, n, &ev);
+}
+
 static void answer_freeze(struct world *w, struct sim_node *n, struct sim_hold *h,
                           bool ok)
 {
-    struct hold_domain *d = &h->hold.domains[0];
-    struct domain_epoch e = {.domain = n->domain};
-    memcpy(e.epoch.b, d->epoch.b, sizeof e.epoch.b);
-    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "%s", hold_breach_text(d->breach));
-    ok = ok && d->has_epoch && d->breach == HOLD_UNBROKEN;
-    tell(w, n,
-         &(struct session_event){.kind = SESSION_EV_FROZEN,
-                                 .set = h->set,
-                                 .epochs = &e,
-                                 .n_epochs = 1,
-                                 .err = ok ? NULL : no});
+    struct domain_epoch e[SIM_DOMAINS];
+    enum hold_breach breach = h->hold.breach;
+    for (unsigned i = 0; i < h->n_domains; i++) {
+        const struct hold_domain *d = &h->hold.domains[i];
+        e[i] = (struct domain_epoch){n->domain_names[h->domains[i]], d->epoch};
+        ok = ok && d->has_epoch && d->breach == HOLD_UNBROKEN;
+        breach = d->breach ? d->breach : breach;
+    }
+    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "%s", hold_breach_text(breach));
+    struct session_event ev = {.kind = SESSION_EV_FROZEN,
+                               .epochs = e,
+                               .n_epochs = h->n_domains,
+                               .err = ok ? NULL : no};
+    sim_set_name(h->set, &ev.set);
+    tell(w, n, &ev);
 }
 
 static void answer_commit(struct world *w, struct sim_node *n, struct sim_hold *h,
                           bool ok)
 {
-    struct hold_domain *d = &h->hold.domains[0];
-    struct proof p = {.domain = n->domain,
-                      .boot_id = "boot",
-                      .frozen_at_ns = d->frozen_at_ns,
-                      .captured_at_ns = h->hold.members[0].captured_at_ns,
-                      .thawed_at_ns = d->thawed_at_ns,
-                      .unbroken = true,
-                      .evidence = EVIDENCE_KERNEL};
-    snprintf(p.part.text, sizeof p.part.text, "db");
-    memcpy(p.epoch.b, d->epoch.b, sizeof p.epoch.b);
-    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "%s", hold_breach_text(d->breach));
-    ok = ok && hold_member_is_kept(&h->hold, 0);
-    tell(w, n,
-         &(struct session_event){.kind = SESSION_EV_COMMITTED,
-                                 .set = h->set,
-                                 .proofs = &p,
-                                 .n_proofs = 1,
-                                 .err = ok ? NULL : no});
+    struct proof proofs[SIM_PARTS];
+    struct session_part parts[SIM_PARTS];
+    name_parts(n, h, parts);
+    for (unsigned i = 0; i < h->n_parts; i++) {
+        const struct hold_domain *d = &h->hold.domains[h->hold.members[i].domain];
+        proofs[i] = (struct proof){.part = parts[i].part,
+                                   .domain = parts[i].domain,
+                                   .epoch = d->epoch,
+                                   .frozen_at_ns = d->frozen_at_ns,
+                                   .captured_at_ns = h->hold.members[i].captured_at_ns,
+                                   .thawed_at_ns = d->thawed_at_ns,
+                                   .unbroken = true,
+                                   .evidence = EVIDENCE_KERNEL};
+        snprintf(proofs[i].boot_id, sizeof proofs[i].boot_id, "boot-%d", n->boot);
+        ok = ok && hold_member_is_kept(&h->hold, i);
+    }
+    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "not every capture was kept");
+    struct session_event ev = {.kind = SESSION_EV_COMMITTED,
+                               .proofs = proofs,
+                               .n_proofs = h->n_parts,
+                               .err = ok ? NULL : no};
+    sim_set_name(h->set, &ev.set);
+    tell(w, n, &ev);
+}
+
+static void answer_undo(struct world *w, struct sim_node *n, int set, bool ok)
+{
+    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "the guardian says no");
+    struct session_event ev = {.kind = SESSION_EV_UNDONE, .err = ok ? NULL : no};
+    sim_set_name(set, &ev.set);
+    tell(w, n, &ev);
 }
 
 static void answer(struct world *w, struct sim_node *n, struct sim_hold *h,
                    const struct hold_act *a)
 {
     bool ok = a->verdict == HOLD_OK;
-    AUTO(err) struct err *no = err_new(ERR_CONFLICT, "the guardian says no");
-    struct session_part part = {.domain = n->domain};
     switch ((enum hold_request)a->index) {
     case HOLD_REQ_ARM:
-        tell(w, n,
-             &(struct session_event){.kind = SESSION_EV_ARMED,
-                                     .set = h->set,
-                                     .parts = &part,
-                                     .n_parts = 1,
-                                     .err = ok ? NULL : no});
+        answer_arm(w, n, h, ok);
         return;
     case HOLD_REQ_FREEZE:
         answer_freeze(w, n, h, ok);
@@ -252,29 +316,49 @@ static void answer(struct world *w, struct sim_node *n, struct sim_hold *h,
         answer_commit(w, n, h, ok);
         return;
     case HOLD_REQ_ABORT:
-        tell(w, n,
-             &(struct session_event){
-                 .kind = SESSION_EV_UNDONE, .set = h->set, .err = ok ? NULL : no});
+        answer_undo(w, n, h->set, ok);
         return;
     }
 }
 
+/* ---- the keeper ---- */
+
+struct thawed {
+    int set;
+    unsigned index;
+    bool ok, was_frozen;
+};
+
 static void on_thawed(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    struct sim_hold *h = find_hold(n, ev->data);
+    const struct thawed *t = ev->data;
+    struct sim_hold *h = find_hold(n, t->set);
     if (h)
         feed(w, n, h,
              &(struct hold_event){.kind = HOLD_EV_THAWED,
-                                  .ok = true,
-                                  .was_frozen = ev->n,
-                                  .at_ns = w->now_ms * 1000000});
+                                  .index = t->index,
+                                  .ok = t->ok,
+                                  .was_frozen = t->was_frozen,
+                                  .at_ns = clock_now(w, &n->clock) * 1000000});
+}
+
+static void do_thaw(struct world *w, struct sim_node *n, struct sim_hold *h,
+                    unsigned index)
+{
+    unsigned d = h->domains[index];
+    struct thawed t = {.set = h->set, .index = index, .ok = !take(&n->trouble.thaws)};
+    if (t.ok) {
+        t.was_frozen = kernel_thaw(w, n, d) || sim_layout[n->index].kinds[d] == HOLD_HOOK;
+        n->domains[d].named = false;
+    }
+    world_post(w, &n->keeper, 0, on_thawed, n, mem_dup(&t, sizeof t), 0);
 }
 
 static void on_timer(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    struct sim_hold *h = find_hold(n, ev->data);
+    struct sim_hold *h = find_hold(n, (int)ev->n);
     if (h)
         feed(w, n, h, &(struct hold_event){.kind = HOLD_EV_TIMER});
 }
@@ -286,54 +370,59 @@ static void perform(struct world *w, struct sim_node *n, struct sim_hold *h,
         const struct hold_act *a = &acts->items[i];
         switch (a->kind) {
         case HOLD_THAW:
-            n->journal_frozen = false;
-            world_post(w, &n->keeper, 0, on_thawed, n, mem_dup(&h->set, sizeof h->set),
-                       kernel_thaw(w, n));
+            do_thaw(w, n, h, a->index);
             break;
         case HOLD_KILL_DOER:
-            doer_kill(w, n->index);
+            kill_doer(w, n, h);
             break;
         case HOLD_ANSWER:
             answer(w, n, h, a);
             break;
         default:
-            give_work(w, n, h, a->kind);
+            give_work(w, n, h, a);
         }
     }
+}
+
+static void forget(struct world *w, struct sim_hold *h)
+{
+    h->used = false;
+    proc_kill(w, &h->doer);
 }
 
 static void feed(struct world *w, struct sim_node *n, struct sim_hold *h,
                  struct hold_event *ev)
 {
     struct hold_acts acts;
-    struct set_id set = h->set;
+    int set = h->set;
     unsigned generation = n->keeper.generation;
-    ev->now_ms = w->now_ms;
+    ev->now_ms = clock_now(w, &n->clock);
     hold_step(&h->hold, ev, &acts);
     hold_check(&h->hold);
     perform(w, n, h, &acts);
     if (generation != n->keeper.generation)
         return;
-    h = find_hold(n, &set);
+    h = find_hold(n, set);
     if (!h)
         return;
     if (hold_is_settled(&h->hold)) {
-        h->used = false;
+        forget(w, h);
         return;
     }
     int64_t at = hold_timer_ms(&h->hold);
+    int64_t now_ms = clock_now(w, &n->clock);
     if (at != HOLD_NO_TIMER)
-        world_post(w, &n->keeper, at > w->now_ms ? at - w->now_ms : 0, on_timer, n,
-                   mem_dup(&set, sizeof set), 0);
+        world_post(w, &n->keeper, at > now_ms ? at - now_ms : 1, on_timer, n, NULL,
+                   (uint64_t)set);
 }
 
 /* ---- requests of the agent ---- */
 
 struct ask {
     enum session_act_kind what;
-    struct set_id set;
+    int set;
     struct digest digest;
-    struct epoch epoch;
+    struct epoch epochs[SIM_DOMAINS]; /* of the node's domains */
 };
 
 static void refuse(struct world *w, struct sim_node *n, const struct ask *a)
@@ -346,7 +435,33 @@ static void refuse(struct world *w, struct sim_node *n, const struct ask *a)
         [SESSION_ACT_COMMIT] = SESSION_EV_COMMITTED,
         [SESSION_ACT_UNDO] = SESSION_EV_UNDONE,
     };
-    tell(w, n, &(struct session_event){.kind = kinds[a->what], .set = a->set, .err = no});
+    struct session_event ev = {.kind = kinds[a->what], .err = no};
+    sim_set_name(a->set, &ev.set);
+    tell(w, n, &ev);
+}
+
+/* The set's domains in the node's order, and its partitions. */
+static void lay_out(const struct world *w, const struct sim_node *n, struct sim_hold *h,
+                    enum hold_kind *kinds, uint16_t *member_domains)
+{
+    const struct sim_layout *layout = &sim_layout[n->index];
+    unsigned parts = w->sets[h->set].parts[n->index];
+    unsigned domains = sim_domain_mask(n->index, parts);
+    unsigned at[SIM_DOMAINS] = {0};
+    h->n_domains = h->n_parts = 0;
+    for (unsigned d = 0; d < layout->n_domains; d++) {
+        if (!(domains >> d & 1))
+            continue;
+        at[d] = h->n_domains;
+        kinds[h->n_domains] = layout->kinds[d];
+        h->domains[h->n_domains++] = d;
+    }
+    for (unsigned p = 0; p < layout->n_parts; p++) {
+        if (!(parts >> p & 1))
+            continue;
+        member_domains[h->n_parts] = (uint16_t)at[layout->domain_of[p]];
+        h->parts[h->n_parts++] = p;
+    }
 }
 
 static void arm(struct world *w, struct sim_node *n, const struct ask *a)
@@ -359,50 +474,52 @@ static void arm(struct world *w, struct sim_node *n, const struct ask *a)
         return;
     }
     struct sim_hold *h = &n->holds[i];
-    enum hold_kind kind = HOLD_CGROUP;
-    uint16_t domain = 0;
+    enum hold_kind kinds[SIM_DOMAINS];
+    uint16_t member_domains[SIM_PARTS];
     struct hold_acts acts;
     h->used = true;
     h->set = a->set;
-    hold_init(&h->hold, &kind, 1, &domain, 1, &acts);
+    h->doer.name = "doer";
+    h->doer.alive = true;
+    h->busy = false;
+    lay_out(w, n, h, kinds, member_domains);
+    hold_init(&h->hold, kinds, h->n_domains, member_domains, h->n_parts, &acts);
     perform(w, n, h, &acts);
 }
 
-static void undo_without_hold(struct world *w, struct sim_node *n, const struct ask *a)
+static void feed_ask(struct world *w, struct sim_node *n, struct sim_hold *h,
+                     const struct ask *a)
 {
-    struct sim_capture *c = find_capture(n, &a->set);
-    if (c)
-        c->exists = false;
-    tell(w, n, &(struct session_event){.kind = SESSION_EV_UNDONE, .set = a->set});
+    struct hold_want wants[SIM_PARTS];
+    for (unsigned i = 0; i < h->n_parts; i++)
+        wants[i] = (struct hold_want){
+            (uint16_t)i, a->epochs[sim_layout[n->index].domain_of[h->parts[i]]]};
+    struct hold_event he = {.hold_ms = SIM_HOLD_MS,
+                            .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
+                            .digest = a->digest,
+                            .wants = wants,
+                            .n_wants = h->n_parts};
+    he.kind = a->what == SESSION_ACT_FREEZE   ? HOLD_EV_FREEZE
+              : a->what == SESSION_ACT_COMMIT ? HOLD_EV_COMMIT
+                                              : HOLD_EV_ABORT;
+    feed(w, n, h, &he);
 }
 
 static void on_ask(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    struct ask *a = ev->data;
-    struct sim_hold *h = find_hold(n, &a->set);
+    const struct ask *a = ev->data;
+    struct sim_hold *h = find_hold(n, a->set);
     if (a->what == SESSION_ACT_ARM) {
         arm(w, n, a);
-        return;
+    } else if (h) {
+        feed_ask(w, n, h, a);
+    } else if (a->what == SESSION_ACT_UNDO) {
+        kernel_remove(w, n, a->set);
+        answer_undo(w, n, a->set, true);
+    } else {
+        refuse(w, n, a);
     }
-    if (!h) {
-        if (a->what == SESSION_ACT_UNDO)
-            undo_without_hold(w, n, a);
-        else
-            refuse(w, n, a);
-        return;
-    }
-    struct hold_want want = {0};
-    memcpy(want.epoch.b, a->epoch.b, sizeof want.epoch.b);
-    struct hold_event he = {.hold_ms = SIM_HOLD_MS,
-                            .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
-                            .digest = a->digest,
-                            .wants = &want,
-                            .n_wants = 1};
-    he.kind = a->what == SESSION_ACT_FREEZE   ? HOLD_EV_FREEZE
-              : a->what == SESSION_ACT_COMMIT ? HOLD_EV_COMMIT
-                                              : HOLD_EV_ABORT;
-    feed(w, n, h, &he);
 }
 
 static void on_no_guard(struct world *w, struct event *ev)
@@ -410,18 +527,22 @@ static void on_no_guard(struct world *w, struct event *ev)
     refuse(w, ev->owner, ev->data);
 }
 
+static void copy_epochs(const struct sim_node *n, const struct session *set,
+                        struct ask *a)
+{
+    cut_digest(&set->set, set->all_epochs, set->n_all_epochs, &a->digest);
+    for (size_t i = 0; i < set->n_epochs; i++)
+        for (unsigned d = 0; d < SIM_DOMAINS; d++)
+            if (strcmp(set->epochs[i].domain.text, n->domain_names[d].text) == 0)
+                a->epochs[d] = set->epochs[i].epoch;
+}
+
 void guard_ask(struct world *w, struct sim_node *n, enum session_act_kind what,
                struct session *set)
 {
-    struct ask a = {.what = what, .set = set->set};
-    if (what == SESSION_ACT_FREEZE || what == SESSION_ACT_COMMIT) /* I3 */
-        for (size_t i = 0; i < n->durable.fence.n_domains; i++)
-            assert(token_compare(&set->token, &n->durable.fence.domains[i].token) !=
-                   TOKEN_OLDER);
-    if (what == SESSION_ACT_COMMIT) {
-        cut_digest(&set->set, set->all_epochs, set->n_all_epochs, &a.digest);
-        a.epoch = set->epochs[0].epoch;
-    }
+    struct ask a = {.what = what, .set = sim_set_number(&set->set)};
+    if (what == SESSION_ACT_COMMIT)
+        copy_epochs(n, set, &a);
     if (n->keeper.alive)
         world_post(w, &n->keeper, 1, on_ask, n, mem_dup(&a, sizeof a), 0);
     else
@@ -447,24 +568,28 @@ void guard_agent_gone(struct world *w, struct sim_node *n)
 void guard_start(struct world *w, struct sim_node *n)
 {
     n->keeper.name = "keeper";
-    n->doer.name = "doer";
-    n->keeper.alive = n->doer.alive = true;
-    memset(n->holds, 0, sizeof n->holds);
-    if (n->journal_frozen)
-        kernel_thaw(w, n); /* before anything else */
-    n->journal_frozen = false;
+    n->keeper.alive = true;
+    for (int i = 0; i < SIM_HOLDS; i++)
+        forget(w, &n->holds[i]);
+    for (unsigned d = 0; d < SIM_DOMAINS; d++) {
+        if (n->domains[d].named)
+            kernel_thaw(w, n, d); /* before anything else */
+        n->domains[d].named = false;
+    }
 }
 
 static void restart(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    if (!n->keeper.alive)
+    if (!n->keeper.alive && w->gone != n->index)
         guard_start(w, n);
 }
 
+/* The doer's last act, when it sees its keeper die: it thaws what it was asked to freeze.
+ */
 static void on_orphaned(struct world *w, struct event *ev)
 {
-    kernel_thaw(w, ev->owner);
+    kernel_thaw(w, ev->owner, (unsigned)ev->n);
 }
 
 static void on_guard_lost(struct world *w, struct event *ev)
@@ -477,23 +602,62 @@ void keeper_kill(struct world *w, int node, bool again)
     struct sim_node *n = &w->nodes[node];
     if (!n->keeper.alive)
         return;
+    note(w, "node %d: the keeper is killed", node, 0, 0);
     proc_kill(w, &n->keeper);
-    if (n->doer.alive) {
-        stop_doer(w, n);
-        world_post(w, NULL, 1, on_orphaned, n, NULL, 0);
-    } else if (n->kernel.frozen) {
-        n->kernel.doomed_at_ms = w->now_ms;
+    for (int i = 0; i < SIM_HOLDS; i++) {
+        struct sim_hold *h = &n->holds[i];
+        bool alive = h->used && h->doer.alive;
+        if (alive)
+            stop_doer(w, n, h);
+        for (unsigned k = 0; h->used && k < h->n_domains; k++) {
+            if (alive)
+                world_post(w, NULL, 1, on_orphaned, n, NULL, h->domains[k]);
+            else if (n->domains[h->domains[k]].frozen)
+                n->domains[h->domains[k]].doomed = true;
+        }
     }
     world_post(w, &n->agent, 1, on_guard_lost, n, NULL, 0);
     if (again)
         world_post(w, NULL, SIM_RESTART_MS, restart, n, NULL, 0);
 }
 
+static void stop_all_doers(struct world *w, struct sim_node *n)
+{
+    for (int i = 0; i < SIM_HOLDS; i++)
+        if (n->holds[i].used && n->holds[i].doer.alive)
+            stop_doer(w, n, &n->holds[i]);
+}
+
 void node_kill_all(struct world *w, int node)
 {
-    struct sim_node *n = &w->nodes[node];
-    if (n->doer.alive)
-        stop_doer(w, n);
+    note(w, "node %d: every process is killed", node, 0, 0);
+    stop_all_doers(w, &w->nodes[node]);
     keeper_kill(w, node, true);
     agent_kill(w, node, true);
+}
+
+static void boot(struct world *w, struct event *ev)
+{
+    struct sim_node *n = ev->owner;
+    if (w->gone == n->index)
+        return;
+    if (!n->keeper.alive)
+        guard_start(w, n);
+    if (!n->agent.alive)
+        agent_start(w, n);
+}
+
+void node_reboot(struct world *w, int node)
+{
+    struct sim_node *n = &w->nodes[node];
+    note(w, "node %d: reboots", node, 0, 0);
+    stop_all_doers(w, n);
+    keeper_kill(w, node, false);
+    agent_kill(w, node, false);
+    for (unsigned d = 0; d < SIM_DOMAINS; d++) {
+        kernel_thaw(w, n, d);
+        n->domains[d].named = false;
+    }
+    n->boot++;
+    world_post(w, NULL, SIM_REBOOT_MS, boot, n, NULL, 0);
 }

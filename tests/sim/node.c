@@ -19,9 +19,32 @@ static void feed(struct world *w, struct sim_node *n, struct session_event *ev)
     session_acts_fini(&acts);
 }
 
-void agent_guard_event(struct world *w, struct sim_node *n, struct session_event *ev)
+/* A copy of what the guardian said, in the socket. */
+static void drop_said(void *data)
 {
-    feed(w, n, ev);
+    struct session_event *ev = data;
+    free((void *)ev->parts);
+    free((void *)ev->epochs);
+    free((void *)ev->proofs);
+    err_free((struct err *)ev->err);
+}
+
+static void on_said(struct world *w, struct event *ev)
+{
+    feed(w, ev->owner, ev->data);
+    drop_said(ev->data);
+}
+
+void agent_guard_event(struct world *w, struct sim_node *n,
+                       const struct session_event *said)
+{
+    struct session_event ev = *said;
+    ev.parts = mem_dup(ev.parts, ev.n_parts * sizeof *ev.parts);
+    ev.epochs = mem_dup(ev.epochs, ev.n_epochs * sizeof *ev.epochs);
+    ev.proofs = mem_dup(ev.proofs, ev.n_proofs * sizeof *ev.proofs);
+    ev.err = ev.err ? err_new(ev.err->kind, "%s", ev.err->msg) : NULL;
+    world_post_as(w, &n->agent, 0, on_said, "on_said", n, mem_dup(&ev, sizeof ev), 0,
+                  drop_said);
 }
 
 /* ---- the journal ---- */
@@ -38,6 +61,13 @@ static struct session *copy_of(const struct session *s)
     return c;
 }
 
+/* What the file keeps is less than what memory holds. */
+static void forget_volatile(struct session *s)
+{
+    s->call_kind = 0;
+    s->freeze_asked = s->undo_asked = false;
+}
+
 static void copy_all(const struct sessions *from, struct sessions *to)
 {
     sessions_fini(to);
@@ -49,6 +79,7 @@ static void copy_all(const struct sessions *from, struct sessions *to)
 struct write {
     struct sessions *image;
     int64_t seq;
+    bool survives; /* when the process dies meanwhile */
 };
 
 static void drop_write(void *data)
@@ -58,25 +89,42 @@ static void drop_write(void *data)
     free(wr->image);
 }
 
+static void on_durable(struct world *w, struct event *ev)
+{
+    feed(w, ev->owner,
+         &(struct session_event){.kind = SESSION_EV_JOURNALED, .seq = (int64_t)ev->n});
+}
+
+/* The rename is atomic: the file is the old one or the new one. A process that died in
+ * between is told of neither. */
 static void on_written(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
     struct write *wr = ev->data;
-    copy_all(wr->image, &n->durable);
+    bool died = ev->n != n->agent.generation;
+    if (!died || (wr->survives && !n->agent.alive))
+        copy_all(wr->image, &n->durable);
+    if (!died)
+        world_post(w, &n->agent, 0, on_durable, n, NULL, (uint64_t)wr->seq);
     drop_write(wr);
-    /* The rename is atomic; the process may have died in between, and then nobody is
-     * told. */
-    if (ev->n != n->agent.generation)
-        return;
-    feed(w, n, &(struct session_event){.kind = SESSION_EV_JOURNALED, .seq = wr->seq});
 }
 
+/* One write after another, as the product's one thread makes them. What a crash leaves of
+ * a write under way is decided beforehand, and for all later ones: the old file. */
 static void journal(struct world *w, struct sim_node *n, int64_t seq)
 {
-    struct write wr = {mem_zalloc(sizeof *wr.image), seq};
+    struct write wr = {mem_zalloc(sizeof *wr.image), seq, false};
     copy_all(&n->sessions, wr.image);
-    world_post_owner(w, 2, on_written, n, mem_dup(&wr, sizeof wr), n->agent.generation,
-                     drop_write);
+    int64_t took = 1 + below(w, 4);
+    if (chance(w, w->faults.disk_slow_permille))
+        took += below(w, 2 * SEC);
+    bool idle = n->journal_free_ms <= w->now_ms;
+    n->journal_free_ms = (idle ? w->now_ms : n->journal_free_ms) + took;
+    if (w->on_journal)
+        w->on_journal(w, n->index, took);
+    wr.survives = idle && chance(w, w->faults.renamed_permille);
+    world_post_as(w, NULL, n->journal_free_ms - w->now_ms, on_written, "on_written", n,
+                  mem_dup(&wr, sizeof wr), n->agent.generation, drop_write);
 }
 
 /* ---- answers ---- */
@@ -105,9 +153,15 @@ static void drop_answer(void *data)
 static void on_answer(struct world *w, struct event *ev)
 {
     struct answer *a = ev->data;
-    if (w->coords[a->coord].proc.alive)
-        coord_reply(w, a->coord, a->id, a->set, a->err, a->copy);
+    coord_reply(w, a->coord, a->id, a->set, a->err, a->copy);
     drop_answer(a);
+}
+
+static void post_answer(struct world *w, struct sim_node *n, const struct answer *a,
+                        int64_t delay_ms)
+{
+    world_post_as(w, &w->coords[a->coord].proc, delay_ms, on_answer, "on_answer", n,
+                  mem_dup(a, sizeof *a), 0, drop_answer);
 }
 
 static void reply(struct world *w, struct sim_node *n, struct session_act *act, int set)
@@ -118,14 +172,16 @@ static void reply(struct world *w, struct sim_node *n, struct session_act *act, 
                        .set = set,
                        .err = STEAL(act->err),
                        .copy = act->set ? copy_of(act->set) : NULL};
-    if (w->cut[coord][n->index] || chance(w, w->faults.lose_permille)) {
+    if (!a.err)
+        check_answer(w, n, act->set, (int)act->call_kind);
+    if (w->cut_from[coord][n->index] || chance(w, w->faults.lose_permille)) {
         drop_answer(&a);
         return;
     }
-    int64_t delay = 1 + (int64_t)rng_below(&w->rng, 5);
+    int64_t delay = 1 + below(w, 5);
     if (chance(w, w->faults.late_permille))
-        delay += (int64_t)rng_below(&w->rng, 8 * SEC);
-    world_post_owner(w, delay, on_answer, n, mem_dup(&a, sizeof a), 0, drop_answer);
+        delay += below(w, 8 * SEC);
+    post_answer(w, n, &a, delay);
 }
 
 static void perform(struct world *w, struct sim_node *n, struct session_acts *acts)
@@ -143,7 +199,7 @@ static void perform(struct world *w, struct sim_node *n, struct session_acts *ac
             guard_ask(w, n, a->kind, a->set);
             break;
         case SESSION_ACT_REPLY:
-            reply(w, n, a, a->set ? sim_set_number(&a->set->set) : w->armed_set);
+            reply(w, n, a, a->set ? sim_set_number(&a->set->set) : w->asking_set);
             break;
         }
     }
@@ -151,7 +207,8 @@ static void perform(struct world *w, struct sim_node *n, struct session_acts *ac
 
 /* I3, judged by what is durable: the highest token journaled for the set, and for acts on
  * the domain, for the domain. */
-static bool is_stale(const struct sim_node *n, const struct agent_request *r)
+static bool is_stale(const struct world *w, const struct sim_node *n,
+                     const struct agent_request *r)
 {
     struct set_id id;
     sim_set_name(r->set, &id);
@@ -160,9 +217,14 @@ static bool is_stale(const struct sim_node *n, const struct agent_request *r)
         return true;
     if (r->call == CALL_ABORT || r->call == CALL_INSPECT)
         return false;
+    unsigned domains = sim_domain_mask(n->index, w->sets[r->set].parts[n->index]);
     for (size_t i = 0; i < n->durable.fence.n_domains; i++)
-        if (n->durable.fence.domains[i].token.revision > r->token.revision)
-            return true;
+        for (unsigned d = 0; d < SIM_DOMAINS; d++)
+            if (domains >> d & 1 &&
+                strcmp(n->durable.fence.domains[i].domain.text,
+                       n->domain_names[d].text) == 0 &&
+                n->durable.fence.domains[i].token.revision > r->token.revision)
+                return true;
     return false;
 }
 
@@ -174,6 +236,39 @@ static int state_of(const struct sim_node *n, int set)
     return s ? s->sm.state : -1;
 }
 
+/* A Commit is obeyed only if it names what this node answered to Freeze. */
+static bool names_ours(const struct sim_node *n, const struct agent_request *r)
+{
+    for (size_t i = 0; i < r->n_epochs; i++)
+        for (unsigned d = 0; d < sim_layout[n->index].n_domains; d++)
+            if (strcmp(r->epochs[i].domain.text, n->domain_names[d].text) == 0 &&
+                memcmp(r->epochs[i].epoch.b, n->domains[d].pauses[r->set].epoch.b,
+                       sizeof r->epochs[i].epoch.b) != 0)
+                return false;
+    return true;
+}
+
+static void obey(struct world *w, struct sim_node *n, const struct agent_request *r,
+                 struct session_event *se)
+{
+    static const enum session_event_kind kinds[] = {
+        [CALL_PREPARE] = SESSION_EV_PREPARE, [CALL_FREEZE] = SESSION_EV_FREEZE,
+        [CALL_COMMIT] = SESSION_EV_COMMIT,   [CALL_ABORT] = SESSION_EV_ABORT,
+        [CALL_INSPECT] = SESSION_EV_INSPECT,
+    };
+    se->kind = kinds[r->call];
+    w->asking_set = r->set;
+    bool stale = is_stale(w, n, r);
+    bool ours = r->call != CALL_COMMIT || names_ours(n, r);
+    int before = state_of(n, r->set);
+    feed(w, n, se);
+    int after = state_of(n, r->set);
+    if (stale && after != before)
+        check_failed(w, "I3: a stale token was obeyed");
+    if (!ours && after == SESSION_COMMITTING && before != after)
+        check_failed(w, "I1: a Commit that names another epoch was obeyed");
+}
+
 void agent_request(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
@@ -181,27 +276,30 @@ void agent_request(struct world *w, struct event *ev)
     if (w->swallow && w->swallow(w, n->index, r->call))
         return;
     if (n->agent.paused) {
-        world_post(w, NULL, 10, agent_request, n, mem_dup(r, sizeof *r), 0);
+        world_post(w, NULL, 20, agent_request, n, mem_dup(r, sizeof *r), 0);
         return;
     }
     if (!n->agent.alive) {
         struct answer a = {r->coord, r->id, r->set,
                            err_new(ERR_UNAVAILABLE, "connection refused"), NULL};
-        world_post_owner(w, 1, on_answer, n, mem_dup(&a, sizeof a), 0, drop_answer);
+        post_answer(w, n, &a, 1);
         return;
     }
-    static const enum session_event_kind kinds[] = {
-        [CALL_PREPARE] = SESSION_EV_PREPARE, [CALL_FREEZE] = SESSION_EV_FREEZE,
-        [CALL_COMMIT] = SESSION_EV_COMMIT,   [CALL_ABORT] = SESSION_EV_ABORT,
-        [CALL_INSPECT] = SESSION_EV_INSPECT,
-    };
-    struct session_part part = {.domain = n->domain};
-    snprintf(part.part.text, sizeof part.part.text, "db");
-    struct session_event se = {.kind = kinds[r->call],
-                               .call = tag(r->coord, r->id),
+    note(w, "node %d: call %d for set %d arrives", n->index, (int)r->call, r->set);
+    const struct sim_layout *layout = &sim_layout[n->index];
+    struct session_part parts[SIM_PARTS];
+    size_t n_parts = 0;
+    for (unsigned p = 0; p < layout->n_parts; p++) {
+        if (!(w->sets[r->set].parts[n->index] >> p & 1))
+            continue;
+        parts[n_parts] =
+            (struct session_part){.domain = n->domain_names[layout->domain_of[p]]};
+        snprintf(parts[n_parts++].part.text, sizeof parts->part.text, "db-%u", p);
+    }
+    struct session_event se = {.call = tag(r->coord, r->id),
                                .token = r->token,
-                               .parts = &part,
-                               .n_parts = 1,
+                               .parts = parts,
+                               .n_parts = n_parts,
                                .hold_limit_ms = SIM_HOLD_MS,
                                .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                                .epochs = r->epochs,
@@ -209,12 +307,7 @@ void agent_request(struct world *w, struct event *ev)
                                .cut_unix_ms = r->cut_unix_ms,
                                .reason = "told to abort"};
     sim_set_name(r->set, &se.set);
-    w->armed_set = r->set;
-    bool stale = is_stale(n, r);
-    int before = state_of(n, r->set);
-    feed(w, n, &se);
-    if (stale && state_of(n, r->set) != before)
-        check_failed(w, "I3: a stale token was obeyed");
+    obey(w, n, r, &se);
 }
 
 /* ---- registration: learns the verdict on what it still holds ---- */
@@ -239,9 +332,12 @@ void agent_start(struct world *w, struct sim_node *n)
 {
     n->agent.name = "agent";
     n->agent.alive = true;
+    n->journal_free_ms = w->now_ms;
     copy_all(&n->durable, &n->sessions);
-    for (size_t i = 0; i < n->sessions.n_sets; i++)
+    for (size_t i = 0; i < n->sessions.n_sets; i++) {
         session_restore(n->sessions.sets[i], n->sessions.sets[i]->sm.state);
+        forget_volatile(n->sessions.sets[i]);
+    }
     struct session_acts acts;
     session_acts_init(&acts);
     sessions_restarted(&n->sessions, &acts);
@@ -253,7 +349,7 @@ void agent_start(struct world *w, struct sim_node *n)
 static void restart(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
-    if (!n->agent.alive)
+    if (!n->agent.alive && w->gone != n->index)
         agent_start(w, n);
 }
 
@@ -262,6 +358,7 @@ void agent_kill(struct world *w, int node, bool again)
     struct sim_node *n = &w->nodes[node];
     if (!n->agent.alive)
         return;
+    note(w, "node %d: the agent is killed", node, 0, 0);
     proc_kill(w, &n->agent);
     guard_agent_gone(w, n);
     if (again)

@@ -1,12 +1,13 @@
 /* The simulated world: one virtual clock, one event at a time, faults drawn from a seed.
  * The cores (lead, round, session, hold) are the product's own; only what surrounds them
- * is a model: processes that crash and pause, a network that loses, doubles and delays,
- * an etcd with revisions, leases, compaction and unknown outcomes, kernels that stay
- * frozen.
+ * is a model: processes that crash, stall and pause, a network that loses, doubles,
+ * delays and cuts one way, an etcd with revisions, leases, compaction and unknown
+ * outcomes, journals that are torn, kernels that stay frozen.
  *
- *   sim.c scripted scenarios, seeds · world.c clock, processes · etcd.c · coord.c the
- *   coordinator's shell · node.c the agent's · guard.c keeper, doer, kernel · check.c
- * invariants */
+ *   main.c the suite, seeds · script.c scripted scenarios · swarm.c random faults ·
+ *   world.c clock, processes · trace.c what happened last · etcd.c · coord.c run.c the
+ *   coordinator's shell · node.c the agent's · guard.c keeper and doers · kernel.c what
+ *   really happens on a node · check.c invariants */
 #ifndef TESTS_SIM_WORLD_H
 #define TESTS_SIM_WORLD_H
 
@@ -19,6 +20,9 @@
 enum {
     SIM_COORDS = 2,
     SIM_NODES = 3,
+    SIM_DOMAINS = 2, /* at most, of a node */
+    SIM_PARTS = 3,   /* at most, of a node */
+    SIM_GROUPS = 2,
     SIM_SETS = 16,
     SIM_HOLD_MS = 10000,
     SIM_FREEZE_TIMEOUT_MS = 5000,
@@ -26,6 +30,7 @@ enum {
     SIM_CALL_TIMEOUT_MS = 2000, /* of one attempt at a call */
     SIM_ETCD_TIMEOUT_MS = 2000,
     SIM_RESTART_MS = 500, /* until a supervisor starts a dead process again */
+    SIM_REBOOT_MS = 4000,
     SEC = 1000,
 };
 
@@ -41,16 +46,50 @@ struct proc {
     unsigned generation;
 };
 
+/* A clock that may stand still for a while; it never goes backwards. */
+struct sim_clock {
+    int64_t lag_ms;
+    int64_t stall_from_ms, stall_until_ms;
+};
+
 struct event {
     int64_t at_ms;
     uint64_t seq;
     struct proc *proc; /* NULL: of the world itself */
     unsigned generation;
     event_fn *fn;
+    const char *what; /* name of fn, for the trace */
     void *owner;
     void *data; /* heap, freed by the world; may be NULL */
     uint64_t n;
     void (*drop)(void *data); /* frees what hangs on data when the world ends; or NULL */
+};
+
+/* What happened, for whoever reads a failure. */
+struct sim_note {
+    int64_t at_ms;
+    const char *text; /* with up to three %d */
+    int a, b, c;
+};
+enum { SIM_NOTES = 60 };
+
+/* ---- what is backed up ---- */
+
+/* Domains and partitions of a node, the same in every world: two domains on the first
+ * node, two partitions in one domain of the first and of the last, whose domain is a
+ * hook's: nobody but the application knows whether it is paused. */
+struct sim_layout {
+    unsigned n_domains;
+    enum hold_kind kinds[SIM_DOMAINS];
+    unsigned n_parts;
+    unsigned domain_of[SIM_PARTS];
+};
+extern const struct sim_layout sim_layout[SIM_NODES];
+
+/* A set as it was planned: group, and partitions of each node as bits. */
+struct sim_plan {
+    int group;
+    unsigned parts[SIM_NODES];
 };
 
 /* ---- etcd ---- */
@@ -65,11 +104,12 @@ struct sim_key {
     int owner;     /* who wrote it last, a coordinator */
 };
 
-/* The record of one set. `history` keeps each state it ever had, for I4. */
+/* The record of one set. It remembers each verdict it ever had, for I4. */
 struct sim_record {
     struct sim_key key;
     enum sim_set_state state;
     struct digest proofs; /* of the recorded proofs */
+    bool true_proofs;     /* they name what really was frozen */
     int64_t token;
     bool was_captured, was_aborted;
 };
@@ -84,12 +124,13 @@ struct sim_etcd {
     int64_t revision;
     int64_t compacted; /* revisions below are gone: watches from there are refused */
     struct sim_key leader;
-    struct sim_key group_lock;
-    struct sim_key domain_locks[SIM_NODES];
+    struct sim_key group_locks[SIM_GROUPS];
+    struct sim_key domain_locks[SIM_NODES][SIM_DOMAINS];
     struct sim_record sets[SIM_SETS];
     struct sim_lease leases[64];
     size_t n_leases;
     int64_t leader_gone_at; /* revision at which the leader key last vanished */
+    int64_t away_until_ms;  /* nobody reaches it before */
 };
 
 enum etcd_op {
@@ -113,6 +154,7 @@ struct etcd_request {
     int64_t leader;       /* leader key's create_revision compared */
     int64_t mod_revision; /* of the set, compared */
     struct digest proofs;
+    bool true_proofs;
     int64_t revision; /* WATCH: from here */
     /* the answer */
     bool ok;      /* false: no answer came, the outcome is unknown */
@@ -121,11 +163,12 @@ struct etcd_request {
     int leader_name;
     bool compacted;
     struct sim_record record;
-    int64_t sent_ms;
+    int64_t sent_ms; /* by the sender's clock */
 };
 /* Sends; exactly one `done` comes back to the process, with the request as its data. */
-void etcd_send(struct world *w, struct proc *from, void *owner,
-               const struct etcd_request *req, event_fn *done);
+struct sim_coord;
+void etcd_send(struct world *w, struct sim_coord *c, const struct etcd_request *req,
+               event_fn *done);
 void etcd_compact(struct world *w);
 
 /* ---- coordinators ---- */
@@ -133,10 +176,10 @@ void etcd_compact(struct world *w);
 struct sim_call {
     uint64_t id;
     enum round_call call;
-    size_t node;
+    size_t node; /* of the round */
     bool answered;
 };
-enum { SIM_CALLS = 256 };
+enum { SIM_CALLS = 64 };
 
 struct sim_run {
     int set;
@@ -147,62 +190,91 @@ struct sim_run {
     bool started;         /* round is initialised */
     struct round round;
     struct round_acts acts;
+    int nodes[SIM_NODES]; /* of the round's nodes: which of the world's */
     struct sim_call calls[SIM_CALLS];
     size_t n_calls;
 };
 
 struct sim_coord {
     struct proc proc;
+    struct sim_clock clock;
     int index;
     struct lead lead;
     struct sim_run runs[SIM_SETS];
     int64_t leader_revision;
     int64_t watch_revision;
-    int wanted; /* sets asked for and not begun */
 };
 
 /* ---- nodes ---- */
 
 struct sim_hold {
     bool used;
-    struct set_id set;
+    int set;
     struct hold hold;
+    struct proc doer;
+    bool busy;
+    enum hold_act_kind doing; /* while busy */
+    unsigned doing_index;
+    unsigned n_domains, domains[SIM_DOMAINS]; /* which of the node's */
+    unsigned n_parts, parts[SIM_PARTS];
 };
 enum { SIM_HOLDS = 8, SIM_CAPTURES = 64 };
 
-/* What the kernel of the node knows: outlives every process. */
-struct sim_kernel {
+/* The one pause of a domain for one set: what really happened. */
+struct sim_pause {
+    int freezes;
+    int64_t from_ms;
+    int64_t to_ms; /* 0: it lasts, or never began */
+    struct epoch epoch;
+};
+
+/* What the kernel of the node knows of a domain: outlives every process. */
+struct sim_domain {
     bool frozen;
+    bool doomed; /* keeper and doer were both dead while it was frozen */
+    bool named;  /* in the keeper's journal on tmpfs */
+    int by;      /* the set */
     int64_t frozen_at_ms;
-    int64_t doomed_at_ms; /* when keeper and doer were both dead while frozen; 0: never */
+    struct sim_pause pauses[SIM_SETS];
 };
 
 struct sim_capture {
     bool exists;
     bool published;
-    struct set_id set;
-    int64_t frozen_from_ms; /* of the pause it was made in: ground truth; -1: none */
-    int64_t thawed_ms;      /* end of that pause; 0: it lasts */
-    int64_t at_ms;
+    bool in_pause; /* made while its own set had frozen its domain */
+    int set;
+    unsigned part;
+};
+
+/* The first answer given to a request: a repetition must get the same (I7). */
+struct sim_answer {
+    int64_t token; /* 0: none given yet */
+    struct digest digest;
+};
+
+/* Faults of one node: so many of the next tries fail; how long calls take. */
+struct sim_trouble {
+    int arms, freezes, captures, thaws;
+    int64_t freeze_ms, capture_ms;
 };
 
 struct sim_node {
-    struct proc agent, keeper, doer;
+    struct proc agent, keeper;
+    struct sim_clock clock;
     int index;
+    int boot;
     struct node_id name;
-    struct domain_id domain;
+    struct domain_id domain_names[SIM_DOMAINS];
     struct sessions sessions;
     struct sessions durable; /* what a restart finds */
+    int64_t journal_free_ms; /* when the disk has done all that was asked of it */
     struct sim_hold holds[SIM_HOLDS];
-    struct sim_kernel kernel;
-    bool journal_frozen; /* the keeper's journal on tmpfs names the domain */
+    struct sim_domain domains[SIM_DOMAINS];
     struct sim_capture captures[SIM_CAPTURES];
-    enum hold_act_kind doing; /* the doer's newest work, and for which set */
-    int doing_set;
-    int64_t capture_ms;           /* how long a capture takes */
-    int fail_captures;            /* so many captures fail */
-    int freezes_of_set[SIM_SETS]; /* how often this set froze the kernel, for I7 */
+    struct sim_trouble trouble;
+    struct sim_answer frozen_said[SIM_SETS], captured_said[SIM_SETS];
     int64_t longest_pause_ms;
+    int64_t steady_until_ms; /* no second stall before: I2 allows for one a hold */
 };
 
 /* ---- faults ---- */
@@ -211,7 +283,11 @@ struct sim_faults {
     unsigned lose_permille;      /* of messages, each way */
     unsigned double_permille;    /* requests delivered twice */
     unsigned late_permille;      /* …or seconds late */
+    unsigned garble_permille;    /* a Commit that names other epochs */
     unsigned etcd_lost_permille; /* requests or answers of etcd that vanish */
+    unsigned etcd_slow_permille; /* …or take most of a second */
+    unsigned disk_slow_permille; /* journal writes that take a second */
+    unsigned renamed_permille;   /* those that land although the agent died meanwhile */
 };
 
 struct world {
@@ -221,21 +297,33 @@ struct world {
     uint64_t seq;
     struct event *queue; /* binary heap by (at_ms, seq) */
     size_t n_events, cap_events;
+    struct event *held; /* of paused processes, in the order of arrival */
+    size_t n_held, cap_held;
     struct sim_faults faults;
     struct sim_etcd etcd;
     struct sim_coord coords[SIM_COORDS];
     struct sim_node nodes[SIM_NODES];
-    bool cut[SIM_COORDS][SIM_NODES];
+    bool cut_to[SIM_COORDS][SIM_NODES];   /* requests */
+    bool cut_from[SIM_COORDS][SIM_NODES]; /* answers, registrations */
     uint64_t next_call;
+    struct sim_plan sets[SIM_SETS];
     int n_sets;
     uint64_t trace; /* digest of every event: the same seed gives the same */
+    struct sim_note notes[SIM_NOTES]; /* the newest, as a ring */
+    size_t n_notes;
+    size_t checked_notes; /* how many there were at the last look at all records */
     /* Hook of a scenario: called before an agent gets a request; true: swallow it. */
     bool (*swallow)(struct world *w, int node, enum round_call call);
     /* Called when a round of a coordinator moves; may kill. */
     void (*on_round)(struct world *w, int coord, enum round_state to);
+    /* Called when the doer of a node's hold has been given work; may kill. */
     void (*on_guard)(struct world *w, int node, enum hold_act_kind act);
-    int armed;     /* for the hooks' own use */
-    int armed_set; /* the set of the request being fed, for refusals */
+    /* Called when an agent's journal is being written, for so long; may kill. */
+    void (*on_journal)(struct world *w, int node, int64_t took_ms);
+    int gone;             /* the node that is lost for ever; -1: none */
+    unsigned fault_kinds; /* of a swarm: those that this seed draws from, as bits */
+    int armed;            /* for the hooks' own use */
+    int asking_set;       /* the set of the request being fed, for refusals */
 };
 
 struct world *world_new(uint64_t seed);
@@ -247,26 +335,52 @@ typedef bool world_cond(const struct world *w);
 bool world_run_until(struct world *w, world_cond *cond, int64_t ms);
 void world_run(struct world *w, int64_t ms);
 
-void world_post(struct world *w, struct proc *p, int64_t delay_ms, event_fn *fn,
-                void *owner, void *data, uint64_t n);
-void world_post_owner(struct world *w, int64_t delay_ms, event_fn *fn, void *owner,
-                      void *data, uint64_t n, void (*drop)(void *));
+#define world_post(w, p, delay_ms, fn, owner, data, n)                                   \
+    world_post_as(w, p, delay_ms, fn, #fn, owner, data, n, NULL)
+/* `drop` frees what hangs on data when the event never happens; NULL: nothing does. */
+void world_post_as(struct world *w, struct proc *p, int64_t delay_ms, event_fn *fn,
+                   const char *what, void *owner, void *data, uint64_t n,
+                   void (*drop)(void *));
 void proc_kill(struct world *w, struct proc *p);
 void proc_pause(struct world *w, struct proc *p, bool paused);
 bool chance(struct world *w, unsigned permille);
+int64_t below(struct world *w, int64_t n);
+int64_t clock_now(const struct world *w, const struct sim_clock *c);
+void clock_stall(struct world *w, struct sim_clock *c, int64_t ms);
 
-/* Asks the leader (or the next one to lead) for a set; returns its number. */
+/* Adds to what a failure prints, and to the trace. */
+void note(struct world *w, const char *text, int a, int b, int c);
+void trace_mix(struct world *w, uint64_t n);
+void trace_text(struct world *w, const char *text);
+/* Prints seed, how to replay it, and what happened last. */
+void trace_print(const struct world *w);
+
+/* Asks the leader (or the next one to lead) for a set of all partitions; its number. */
 int sim_create_set(struct world *w);
+int sim_create_planned(struct world *w, const struct sim_plan *plan);
+unsigned sim_domain_mask(int node, unsigned parts);
 void sim_set_name(int set, struct set_id *out);
 int sim_set_number(const struct set_id *id);
 
 void coord_start(struct world *w, struct sim_coord *c);
 void coord_kill(struct world *w, int coord, bool restart);
-void coord_reply(struct world *w, int coord, uint64_t call, int set, const struct err *e,
-                 const struct session *s);
+void coord_pause(struct world *w, int coord, bool paused);
+/* The operator's wish reaches whoever leads; it may be too late. */
+void coord_cancel(struct world *w, int set);
 /* What an agent's registration is told of a set; SIM_ABSENT when there is no leader to
  * ask. */
 enum sim_set_state coord_verdict(struct world *w, int node, int set);
+void coord_reply(struct world *w, int coord, uint64_t call, int set, const struct err *e,
+                 const struct session *s);
+
+/* The runs of a coordinator that leads. */
+void run_try_lock(struct world *w, struct sim_coord *c, int set);
+void run_end(struct sim_run *r);
+void run_unlock(struct world *w, struct sim_coord *c, int64_t lock);
+void run_feed(struct world *w, struct sim_coord *c, struct sim_run *run,
+              struct round_event *ev);
+/* NULL unless it is under way. */
+struct sim_run *run_of(struct sim_coord *c, int set);
 
 struct agent_request {
     enum round_call call;
@@ -274,30 +388,61 @@ struct agent_request {
     int coord;
     int set;
     struct token token;
-    struct domain_epoch epochs[SIM_NODES];
+    struct domain_epoch epochs[SIM_NODES * SIM_DOMAINS];
     size_t n_epochs;
     int64_t cut_unix_ms;
 };
 void agent_start(struct world *w, struct sim_node *n);
 void agent_kill(struct world *w, int node, bool restart);
 void agent_request(struct world *w, struct event *ev);
-void agent_guard_event(struct world *w, struct sim_node *n, struct session_event *ev);
+void agent_guard_event(struct world *w, struct sim_node *n,
+                       const struct session_event *said);
 
 void guard_start(struct world *w, struct sim_node *n);
 void guard_ask(struct world *w, struct sim_node *n, enum session_act_kind what,
                struct session *set);
 void guard_agent_gone(struct world *w, struct sim_node *n);
-void doer_kill(struct world *w, int node);
+void doers_kill(struct world *w, int node);
 void keeper_kill(struct world *w, int node, bool restart);
+/* All processes of a node at once; what is frozen stays frozen. */
 void node_kill_all(struct world *w, int node);
+/* …and the machine with them: nothing is frozen then, and tmpfs is empty. */
+void node_reboot(struct world *w, int node);
 
-/* Says seed, time and what is wrong, and aborts. */
-void check_failed(const struct world *w, const char *what);
+void kernel_freeze(struct world *w, struct sim_node *n, unsigned domain, int set);
+/* Whether it was frozen. */
+bool kernel_thaw(struct world *w, struct sim_node *n, unsigned domain);
+struct sim_capture *kernel_capture(struct sim_node *n, int set, unsigned part);
+void kernel_snap(struct world *w, struct sim_node *n, int set, unsigned part);
+void kernel_remove(struct world *w, struct sim_node *n, int set);
+
+/* Says what is wrong, prints the trace, and aborts. */
+void check_failed(const struct world *w, const char *what) __attribute__((noreturn));
 /* Invariants I1 to I4, I7 after every step; I2 with the bound's reason. */
-void check_world(const struct world *w);
+void check_world(struct world *w);
+/* I1, step 3.1: a Commit is about to be sent. */
+void check_may_commit(const struct world *w, int set);
+/* Whether the proofs name what really was frozen, each with the digest of all of it. */
+bool check_proofs(const struct world *w, int set, const struct round *r);
+/* I7: the same request, the same answer. */
+void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind);
 /* I11 and leaks, once faults have stopped and time has passed. */
 void check_settled(const struct world *w);
+bool world_is_settled(const struct world *w);
 bool all_recorded(const struct world *w);
 bool nothing_frozen(const struct world *w);
+
+/* What runs of random faults came to. */
+struct swarm_sum {
+    uint64_t trace; /* of all traces */
+    unsigned long captured, aborted;
+};
+/* One run of random faults, added to *sum. */
+void swarm_run(uint64_t seed, struct swarm_sum *sum);
+/* Ends every fault, waits for the verdicts, and looks for leaks. */
+void settle(struct world *w);
+/* The scripted scenarios. */
+struct TCase;
+void script_add(struct TCase *tc);
 
 #endif
