@@ -48,9 +48,12 @@ begin_set() {
     [[ -n $id ]]
 }
 
+# An aborted set keeps its group until every agent has heard of it, or 30 s.
+next_begins() {
+    next_id=$(timeout 20 "$cli" set create ledger)
+}
 next_set_succeeds() {
-    local id
-    id=$(timeout 20 "$cli" set create ledger) && lab_wait 60 set_is "$id" COMPLETE
+    lab_wait 45 next_begins && lab_wait 60 set_is "$next_id" COMPLETE
 }
 
 # What must hold after each case; says what does not.
