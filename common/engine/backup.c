@@ -179,8 +179,15 @@ static struct err *put_snapshot(struct repo_io *io, const struct backup_opts *op
         e = repo_lock_check(opts->lock);
     if (!e)
         e = repo_put_file(repo_io_repo(io), REPO_SNAPSHOT, id, sealed, n);
-    if (!e)
+    if (!e) {
         e = revive_used(io, tree, opts->lock, &seen);
+        if (e)
+            e = err_wrap(
+                e,
+                "snapshot %02x%02x%02x%02x is stored, but whether a reclaim took "
+                "what it needs could not be seen: run `stillpoint repo check`",
+                id->b[0], id->b[1], id->b[2], id->b[3]);
+    }
     idset_fini(&seen);
     return e;
 }
