@@ -44,6 +44,15 @@ static void work_look(struct meta *m, void *arg)
     l->err = meta_get(m, &l->key, &l->lock);
 }
 
+/* An aborted run keeps its locks until its agents have been told. */
+static bool is_aborting(const struct coord *c, const char *set)
+{
+    for (const struct run *r = c->runs; r; r = r->next)
+        if (strcmp(r->set.text, set) == 0)
+            return run_phase(r) == STILLPOINT__V1__SET_STATE__SET_ABORTED;
+    return false;
+}
+
 /* The lock's value is the set's name: after an unknown outcome it tells whether it is
  * ours. */
 static void done_look(struct coord *c, void *arg)
@@ -59,7 +68,7 @@ static void done_look(struct coord *c, void *arg)
         run_locked(r);
         return;
     }
-    if (same_lease && !r->recovering) {
+    if (same_lease && !r->recovering && !is_aborting(c, held->value)) {
         run_refuse(r,
                    err_new(ERR_CONFLICT,
                            "set '%s' of group '%s' is being taken: wait for it, or watch "
@@ -67,7 +76,8 @@ static void done_look(struct coord *c, void *arg)
                            held->value, r->draft->group));
         return;
     }
-    /* Held by the lease of a leader that is gone, or one of the domains is held by
+    /* Held by the lease of a leader that is gone or by a run that is over but for telling
+     * so, or one of the domains is held by
      * another group's run. */
     loop_timer_set(c->loop, &r->timer, COORD_LOCK_RETRY_MS, try_again, r);
 }

@@ -324,7 +324,7 @@ repo() {
     "$cli" repo "$verb" --repo "$LAB/repo/ledger" --password-file "$LAB/etc/password" "$@"
 }
 
-flip_bits() { # one in each pack: which of them a given set needs is for that set to tell
+flip_bits() { # one in each pack, as which of them a given set needs is for that set to tell; twice, and all is well
     local size byte
     while IFS= read -r pack; do
         size=$(stat -c %s "$pack")
@@ -352,6 +352,7 @@ check_repositories() {
     snapshot=$("$cli" set show "$set_id" | awk '$2 == "FAILED" { print $6; exit }')
     says "it is never restored silently" 3 "pack|blob" repo restore "$snapshot" --target "$LAB/restore/damaged"
     says "nor through the agent" 3 "failed .*$part" "$cli" set restore "$set_id" --partition "$part" --target "$LAB/restore/${part%%/*}/damaged"
+    flip_bits # what follows may find its data in there
 }
 
 check_full_disk() {

@@ -48,12 +48,10 @@ begin_set() {
     [[ -n $id ]]
 }
 
-# An aborted set keeps its group until every agent has heard of it, or 30 s.
-next_begins() {
-    next_id=$(timeout 20 "$cli" set create ledger)
-}
+# An aborted set keeps its group until every agent has heard of it, or 30 s: the next one waits for that.
 next_set_succeeds() {
-    lab_wait 45 next_begins && lab_wait 60 set_is "$next_id" COMPLETE
+    local id
+    id=$(timeout 60 "$cli" set create ledger) && lab_wait 60 set_is "$id" COMPLETE
 }
 
 # What must hold after each case; says what does not.
