@@ -74,6 +74,12 @@ struct err *rpc_identity_parse(const char *uri, struct rpc_identity *out)
     return NULL;
 }
 
+char *rpc_identity_text(const struct rpc_identity *id)
+{
+    return mem_printf("spiffe://%s/%s/%s", id->cluster, rpc_role_name(id->role),
+                      id->name);
+}
+
 DEFINE_AUTO(x509, X509 *, X509_free);
 DEFINE_AUTO(bio, BIO *, BIO_free_all);
 DEFINE_AUTO(names, GENERAL_NAMES *, GENERAL_NAMES_free);

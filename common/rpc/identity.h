@@ -26,6 +26,9 @@ struct rpc_identity {
  * otherwise. */
 struct err *rpc_identity_parse(const char *uri, struct rpc_identity *out) MUST_USE;
 
+/* Its text, as rpc_identity_parse reads it; malloc. */
+char *rpc_identity_text(const struct rpc_identity *id) MUST_USE;
+
 /* Reads a leaf certificate (PEM, first one). DENIED unless it has exactly one URI SAN, a
  * valid identity, and is no certificate authority (CA:FALSE, no keyCertSign). */
 struct err *rpc_identity_from_pem(const char *pem, size_t len,

@@ -1,6 +1,5 @@
 #include "common/sign/signer.h"
 
-#include <limits.h>
 #include <openssl/bio.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -31,12 +30,6 @@ DEFINE_AUTO(sign_bio, BIO *, BIO_free_all);
 DEFINE_AUTO(sign_x509, X509 *, X509_free);
 DEFINE_AUTO(sign_md, EVP_MD_CTX *, EVP_MD_CTX_free);
 DEFINE_AUTO(sign_store, X509_STORE_CTX *, X509_STORE_CTX_free);
-
-static char *spiffe(const struct rpc_identity *id)
-{
-    return mem_printf("spiffe://%s/%s/%s", id->cluster, rpc_role_name(id->role),
-                      id->name);
-}
 
 /* Ed25519 has its digest inside. */
 static const EVP_MD *digest_of(EVP_PKEY *key)
@@ -82,7 +75,7 @@ struct err *signer_open(const struct rpc_tls *tls, const char *cluster,
     AUTO(signer) struct signer *s = mem_zalloc(sizeof *s);
     s->self = mem_alloc(sizeof *s->self);
     stillpoint__v1__signer__init(s->self);
-    s->self->id = spiffe(&pems.self);
+    s->self->id = rpc_identity_text(&pems.self);
     BIO *bio = BIO_new_mem_buf(pems.key, -1);
     s->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
     BIO_free_all(bio);
@@ -204,7 +197,7 @@ static struct err *read_identity(X509 *leaf, struct rpc_identity *out)
 static struct err *check_identity(const struct trust *t, const Stillpoint__V1__Signer *m,
                                   unsigned role, const struct rpc_identity *id)
 {
-    AUTO(str) char *text = spiffe(id);
+    AUTO(str) char *text = rpc_identity_text(id);
     if (strcmp(id->cluster, t->cluster) != 0)
         return err_new(ERR_DENIED, "'%s' is not of cluster '%s'", text, t->cluster);
     if (id->role != role)

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "common/wire/convert.h"
 #include "common/wire/pbjson.h"
@@ -40,7 +41,7 @@ static void line_token(struct buf *b, const Stillpoint__V1__Token *t)
     line_number(b, "revision", t ? t->revision : 0);
 }
 
-void statement_of_proof(const Proof *p, struct buf *out)
+static void statement_of_proof(const Proof *p, struct buf *out)
 {
     buf_str(out, "stillpoint proof 1\n");
     line_text(out, "set", p->set);
@@ -60,7 +61,7 @@ void statement_of_proof(const Proof *p, struct buf *out)
     line_number(out, "cut", p->cut_unix_ms);
 }
 
-void statement_of_order(const SetRecord *r, struct buf *out)
+static void statement_of_order(const SetRecord *r, struct buf *out)
 {
     const Stillpoint__V1__CutOrder *o = r->order;
     buf_str(out, "stillpoint order 1\n");

@@ -4,12 +4,7 @@
 #ifndef COMMON_SIGN_WITNESS_H
 #define COMMON_SIGN_WITNESS_H
 
-#include "common/base/buf.h"
 #include "common/sign/signer.h"
-
-/* Appends the bytes that are signed. The second needs the record the order is part of. */
-void statement_of_proof(const Stillpoint__V1__Proof *p, struct buf *out);
-void statement_of_order(const Stillpoint__V1__SetRecord *r, struct buf *out);
 
 /* An agent signs what it is about to answer: sets the signature of each proof. */
 struct err *witness_sign_proofs(const struct signer *s, Stillpoint__V1__Proof **proofs,

@@ -8,8 +8,7 @@
 
 char *admin_actor(const struct rpc_call *call)
 {
-    const struct rpc_identity *p = rpc_call_peer(call);
-    return mem_printf("spiffe://%s/%s/%s", p->cluster, rpc_role_name(p->role), p->name);
+    return rpc_identity_text(rpc_call_peer(call));
 }
 
 struct group_entry *admin_group(const struct coord *c, const char *name)
