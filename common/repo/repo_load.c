@@ -109,16 +109,18 @@ struct err *repo_read_copy(struct repo_io *io, const struct blob_entry *e,
     return NULL;
 }
 
-static struct err *load_copy(struct repo_io *io, const struct blob_entry *e,
-                             const struct digest *pack, struct buf *out)
+static struct err *load_copy(void *out, struct repo_io *io, const struct blob_entry *e,
+                             const struct digest *pack)
 {
     buf_clear(&io->stored);
     TRY(repo_read_copy(io, e, pack, &io->stored));
     return repo_decode_blob(io, e, io->stored.data, out);
 }
 
-bool repo_find_copy(struct repo *r, enum blob_type type, const struct digest *id,
-                    size_t skip, struct blob_entry *entry, struct digest *pack)
+/* Finds the copy of a blob after `skip` others; the entry is copied, since the index may
+ * grow meanwhile. */
+static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
+                      size_t skip, struct blob_entry *entry, struct digest *pack)
 {
     pthread_mutex_lock(&r->mu);
     bool found = index_find(&r->index, type, id, skip, entry);
@@ -131,20 +133,19 @@ bool repo_find_copy(struct repo *r, enum blob_type type, const struct digest *id
 bool repo_locate(struct repo *r, enum blob_type type, const struct digest *id,
                  struct blob_entry *entry, struct digest *pack)
 {
-    return repo_find_copy(r, type, id, 0, entry, pack);
+    return find_copy(r, type, id, 0, entry, pack);
 }
 
-/* Two nodes may have stored the same blob: a damaged copy is survived by the other. */
-struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
-                           const struct digest *id, struct buf *out)
+struct err *repo_any_copy(struct repo_io *io, enum blob_type type,
+                          const struct digest *id, repo_use_copy *use, void *ctx)
 {
     struct blob_entry entry;
     struct digest pack;
     char blob_hex[65], pack_hex[65];
     struct err *first = NULL;
     digest_hex(id, blob_hex);
-    for (size_t i = 0; repo_find_copy(io->repo, type, id, i, &entry, &pack); i++) {
-        struct err *e = load_copy(io, &entry, &pack, out);
+    for (size_t i = 0; find_copy(io->repo, type, id, i, &entry, &pack); i++) {
+        struct err *e = use(ctx, io, &entry, &pack);
         if (!e) {
             err_free(first);
             return NULL;
@@ -159,6 +160,12 @@ struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
         return first;
     return err_new(ERR_NOT_FOUND, "%s blob %s is not in the index",
                    type == BLOB_TREE ? "tree" : "data", blob_hex);
+}
+
+struct err *repo_load_blob(struct repo_io *io, enum blob_type type,
+                           const struct digest *id, struct buf *out)
+{
+    return repo_any_copy(io, type, id, load_copy, out);
 }
 
 struct err *repo_load_tree(struct repo_io *io, const struct digest *id, struct tree *out)

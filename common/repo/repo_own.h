@@ -68,10 +68,14 @@ struct repo_io {
 
 /* The index says how large a blob is; it may be a lie that costs memory. LIMIT. */
 struct err *repo_check_size(const struct blob_entry *e) MUST_USE;
-/* Finds the copy of a blob after `skip` others; the entry is copied, since the index may
- * grow meanwhile. */
-bool repo_find_copy(struct repo *r, enum blob_type type, const struct digest *id,
-                    size_t skip, struct blob_entry *entry, struct digest *pack);
+/* Uses one copy of a blob, or says what is wrong with it. */
+typedef struct err *repo_use_copy(void *ctx, struct repo_io *io,
+                                  const struct blob_entry *e, const struct digest *pack);
+/* Tries one copy after the other, until one can be used: two nodes may have stored the
+ * same blob. NOT_FOUND: not indexed; else the first copy's error, with its pack. */
+struct err *repo_any_copy(struct repo_io *io, enum blob_type type,
+                          const struct digest *id, repo_use_copy *use,
+                          void *ctx) MUST_USE;
 /* Appends its stored bytes, checked by nothing but its size. */
 struct err *repo_read_copy(struct repo_io *io, const struct blob_entry *e,
                            const struct digest *pack, struct buf *out) MUST_USE;

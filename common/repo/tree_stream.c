@@ -64,32 +64,18 @@ struct err *tree_stream_of(struct repo_io *io, const struct blob_entry *e,
     return NULL;
 }
 
+static struct err *open_copy(void *out, struct repo_io *io, const struct blob_entry *e,
+                             const struct digest *pack)
+{
+    AUTO_BUF struct buf sealed = {0};
+    TRY(repo_read_copy(io, e, pack, &sealed));
+    return tree_stream_of(io, e, &sealed, out);
+}
+
 struct err *tree_stream_open(struct repo_io *io, const struct digest *id,
                              struct tree_stream **out)
 {
-    struct blob_entry entry;
-    struct digest pack;
-    char id_hex[65], pack_hex[65];
-    struct err *first = NULL;
-    digest_hex(id, id_hex);
-    for (size_t i = 0; repo_find_copy(io->repo, BLOB_TREE, id, i, &entry, &pack); i++) {
-        AUTO_BUF struct buf sealed = {0};
-        struct err *e = repo_read_copy(io, &entry, &pack, &sealed);
-        if (!e)
-            e = tree_stream_of(io, &entry, &sealed, out);
-        if (!e) {
-            err_free(first);
-            return NULL;
-        }
-        digest_hex(&pack, pack_hex);
-        if (first)
-            err_free(e);
-        else
-            first = err_wrap(e, "blob %s in pack %s", id_hex, pack_hex);
-    }
-    if (first)
-        return first;
-    return err_new(ERR_NOT_FOUND, "tree blob %s is not in the index", id_hex);
+    return repo_any_copy(io, BLOB_TREE, id, open_copy, out);
 }
 
 /* ---- reading ---- */
