@@ -249,12 +249,6 @@ size_t packs_first(const struct packs *p, enum blob_type type, const struct dige
     return e->type == type && digest_equal(&e->id, id) ? low : SIZE_MAX;
 }
 
-size_t packs_find(const struct packs *p, enum blob_type type, const struct digest *id)
-{
-    size_t at = packs_first(p, type, id);
-    return at == SIZE_MAX ? SIZE_MAX : p->order[at];
-}
-
 size_t packs_find_pack(const struct packs *p, const struct digest *id)
 {
     size_t low = 0, high = p->n;

@@ -77,9 +77,7 @@ void packs_fini(struct packs *p);
  * pack that differ, of which the first then stays, suspect. */
 struct err *packs_load(struct repo_io *io, void (*bad)(void *ctx, struct err *e),
                        void *ctx, struct packs *out) MUST_USE;
-/* First copy of a blob by position, or SIZE_MAX; further copies follow in p->order. */
-size_t packs_find(const struct packs *p, enum blob_type type, const struct digest *id);
-/* Position in p->order of the first copy, or SIZE_MAX. */
+/* Position in p->order of the first copy of a blob, or SIZE_MAX; further ones follow. */
 size_t packs_first(const struct packs *p, enum blob_type type, const struct digest *id);
 /* Position of a pack, or SIZE_MAX. */
 size_t packs_find_pack(const struct packs *p, const struct digest *id);

@@ -59,29 +59,6 @@ void node_add_content(struct node *nd, const struct digest *id)
     nd->content[nd->content_n++] = *id;
 }
 
-static char *copy_text(const char *s)
-{
-    return s ? mem_strdup(s) : NULL;
-}
-
-void node_copy(struct node *to, const struct node *from)
-{
-    *to = *from;
-    to->name = copy_text(from->name);
-    to->user = copy_text(from->user);
-    to->group = copy_text(from->group);
-    to->target = copy_text(from->target);
-    to->xattrs = NULL;
-    to->xattrs_n = to->xattrs_cap = 0;
-    for (size_t i = 0; i < from->xattrs_n; i++)
-        node_add_xattr(to, from->xattrs[i].name, from->xattrs[i].value,
-                       from->xattrs[i].n);
-    to->content = from->content_n
-                      ? mem_dup(from->content, from->content_n * sizeof *from->content)
-                      : NULL;
-    to->content_cap = from->content_n;
-}
-
 enum node_type node_type_of(uint32_t st_mode)
 {
     switch (st_mode & S_IFMT) {
@@ -149,12 +126,6 @@ void tree_sort(struct tree *t)
 {
     if (t->n)
         qsort(t->nodes, t->n, sizeof *t->nodes, by_name);
-}
-
-const struct node *tree_find(const struct tree *t, const char *name)
-{
-    struct node key = {.name = (char *)(uintptr_t)name};
-    return t->n ? bsearch(&key, t->nodes, t->n, sizeof *t->nodes, by_name) : NULL;
 }
 
 static void write_key(struct buf *b, const char *key)

@@ -66,8 +66,6 @@ struct tree {
 void node_fini(struct node *nd);
 void node_add_xattr(struct node *nd, const char *name, const void *value, size_t n);
 void node_add_content(struct node *nd, const struct digest *id);
-/* Deep copy into a zeroed struct. */
-void node_copy(struct node *to, const struct node *from);
 /* st_mode to Go's mode and back (permission, setuid, setgid and sticky bits only). */
 uint32_t node_mode(uint32_t st_mode);
 uint32_t node_permissions(uint32_t mode);
@@ -81,8 +79,6 @@ void tree_fini(struct tree *t);
 /* Appends a zeroed node and returns it, valid until the next tree_add. */
 struct node *tree_add(struct tree *t);
 void tree_sort(struct tree *t);
-/* Binary search by raw name; NULL if absent. Needs: sorted. */
-const struct node *tree_find(const struct tree *t, const char *name);
 
 /* Appends the tree's exact bytes, with the newline. NODE_NONE entries are left out.
  * Needs: sorted. */

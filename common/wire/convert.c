@@ -250,11 +250,6 @@ const char *task_state_text(Stillpoint__V1__TaskState s)
     return enum_text(&stillpoint__v1__task_state__descriptor, s, "TASK_");
 }
 
-const char *task_kind_text(Stillpoint__V1__TaskKind k)
-{
-    return enum_text(&stillpoint__v1__task_kind__descriptor, k, "TASK_");
-}
-
 const char *evidence_text(Stillpoint__V1__Evidence e)
 {
     return enum_text(&stillpoint__v1__evidence__descriptor, e, "EVIDENCE_");

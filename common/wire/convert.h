@@ -51,7 +51,6 @@ struct err *record_prove(const Stillpoint__V1__SetRecord *r) MUST_USE;
 const char *set_state_text(Stillpoint__V1__SetState s);
 const char *part_state_text(Stillpoint__V1__PartState s);
 const char *task_state_text(Stillpoint__V1__TaskState s);
-const char *task_kind_text(Stillpoint__V1__TaskKind k);
 const char *evidence_text(Stillpoint__V1__Evidence e);
 
 #endif
