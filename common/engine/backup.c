@@ -173,7 +173,9 @@ static struct err *put_snapshot(struct repo_io *io, const struct backup_opts *op
                                 const struct digest *tree, const struct digest *id,
                                 const void *sealed, size_t n)
 {
+    char hex[65];
     struct idset seen = {0};
+    digest_hex(id, hex);
     struct err *e = revive_used(io, tree, opts->lock, &seen);
     if (!e && opts->lock)
         e = repo_lock_check(opts->lock);
@@ -182,11 +184,10 @@ static struct err *put_snapshot(struct repo_io *io, const struct backup_opts *op
     if (!e) {
         e = revive_used(io, tree, opts->lock, &seen);
         if (e)
-            e = err_wrap(
-                e,
-                "snapshot %02x%02x%02x%02x is stored, but whether a reclaim took "
-                "what it needs could not be seen: run `stillpoint repo check`",
-                id->b[0], id->b[1], id->b[2], id->b[3]);
+            e = err_wrap(e,
+                         "snapshot %.8s is stored, but whether a reclaim took what it "
+                         "needs could not be seen: run `stillpoint repo check`",
+                         hex);
     }
     idset_fini(&seen);
     return e;
