@@ -37,6 +37,8 @@ struct run {
 };
 
 struct run *run_find(const struct coord *c, uint64_t serial);
+/* The round of this set, or NULL. */
+struct run *run_of(const struct coord *c, const char *set);
 void run_feed(struct run *r, struct round_event *ev);
 /* Ends a run that has not started: tells `e`, which is taken over, to whoever waits. */
 void run_refuse(struct run *r, struct err *e);

@@ -47,10 +47,8 @@ static void work_look(struct meta *m, void *arg)
 /* An aborted run keeps its locks until its agents have been told. */
 static bool is_aborting(const struct coord *c, const char *set)
 {
-    for (const struct run *r = c->runs; r; r = r->next)
-        if (strcmp(r->set.text, set) == 0)
-            return run_phase(r) == STILLPOINT__V1__SET_STATE__SET_ABORTED;
-    return false;
+    const struct run *r = run_of(c, set);
+    return r && run_phase(r) == STILLPOINT__V1__SET_STATE__SET_ABORTED;
 }
 
 /* The lock's value is the set's name: after an unknown outcome it tells whether it is

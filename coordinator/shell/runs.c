@@ -41,12 +41,17 @@ struct run *run_find(const struct coord *c, uint64_t serial)
     return r;
 }
 
-bool run_exists(const struct coord *c, const char *set)
+struct run *run_of(const struct coord *c, const char *set)
 {
-    const struct run *r = c->runs;
+    struct run *r = c->runs;
     while (r && strcmp(r->set.text, set) != 0)
         r = r->next;
-    return r != NULL;
+    return r;
+}
+
+bool run_exists(const struct coord *c, const char *set)
+{
+    return run_of(c, set) != NULL;
 }
 
 size_t runs_count(const struct coord *c)
@@ -112,9 +117,7 @@ void run_refuse(struct run *r, struct err *e)
 
 struct err *run_cancel(struct coord *c, const char *set, const char *actor)
 {
-    struct run *r = c->runs;
-    while (r && strcmp(r->set.text, set) != 0)
-        r = r->next;
+    struct run *r = run_of(c, set);
     if (!r)
         return err_new(ERR_CONFLICT, "set '%s' is captured: it cannot be cancelled", set);
     if (!r->started)
