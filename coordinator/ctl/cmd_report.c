@@ -128,15 +128,9 @@ static void print_report(const struct ctl *c, struct report *r)
 
 static int run_pauses(struct ctl *c)
 {
-    AUTO(remote) struct remote *r = NULL;
     AUTO(wire) ProtobufCMessage *m = NULL;
     struct report report = {0};
-    Stillpoint__V1__ListRequest req = STILLPOINT__V1__LIST_REQUEST__INIT;
-    if (ctl_value(c, "group"))
-        req.group = (char *)ctl_value(c, "group");
-    int status = remote_open(c, &r);
-    if (status == CTL_OK)
-        status = remote_call(r, "ListSets", &req.base, &m);
+    int status = remote_sets(c, &m);
     if (status != CTL_OK)
         return status;
     const Stillpoint__V1__ListSetsReply *all = (const void *)m;

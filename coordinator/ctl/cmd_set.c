@@ -128,14 +128,8 @@ static int run_create(struct ctl *c)
 
 static int run_list(struct ctl *c)
 {
-    AUTO(remote) struct remote *r = NULL;
     AUTO(wire) ProtobufCMessage *m = NULL;
-    Stillpoint__V1__ListRequest req = STILLPOINT__V1__LIST_REQUEST__INIT;
-    if (ctl_value(c, "group"))
-        req.group = (char *)ctl_value(c, "group");
-    int status = remote_open(c, &r);
-    if (status == CTL_OK)
-        status = remote_call(r, "ListSets", &req.base, &m);
+    int status = remote_sets(c, &m);
     if (status != CTL_OK)
         return status;
     const Stillpoint__V1__ListSetsReply *all = (const void *)m;

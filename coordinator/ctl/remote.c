@@ -266,6 +266,16 @@ int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *r
     }
 }
 
+int remote_sets(const struct ctl *c, ProtobufCMessage **reply)
+{
+    AUTO(remote) struct remote *r = NULL;
+    Stillpoint__V1__ListRequest req = STILLPOINT__V1__LIST_REQUEST__INIT;
+    if (ctl_value(c, "group"))
+        req.group = (char *)ctl_value(c, "group");
+    int status = remote_open(c, &r);
+    return status == CTL_OK ? remote_call(r, "ListSets", &req.base, reply) : status;
+}
+
 void remote_print_json(const ProtobufCMessage *m)
 {
     AUTO(str) char *json = pbjson_encode(m, PBJSON_DEFAULTS);

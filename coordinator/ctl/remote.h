@@ -34,6 +34,10 @@ int remote_call(struct remote *r, const char *method, const ProtobufCMessage *re
 int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *req,
                  rpc_message_fn *on_message, void *arg);
 
+/* Opens, and lists the sets, those of --group if it is given; newest first. *reply as
+ * above, a ListSetsReply. */
+int remote_sets(const struct ctl *c, ProtobufCMessage **reply);
+
 /* What the client's file says of its cluster; *ca and *cluster are malloc. */
 struct err *remote_authority(const struct ctl *c, char **ca, char **cluster) MUST_USE;
 
