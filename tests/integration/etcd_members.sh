@@ -36,8 +36,6 @@ each_member() {
 all_healthy() {
     ETCDCTL_API=3 etcdctl --endpoints "$(client_of 1),$(client_of 2),$(client_of 3)" endpoint health
 }
-stands_still() { [[ $(awk '{ print $3 }' "/proc/$1/stat") == T ]]; }
-
 without_one() { # which: the set succeeds while it is away
     member STOP "$1"
     next_set_succeeds

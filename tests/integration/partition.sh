@@ -132,8 +132,6 @@ daemon_with() { # NAME FAILPOINT
     lab_wait 40 lab_all_ready
 }
 
-stands_still() { [[ $(awk '{ print $3 }' "/proc/$1/stat") == T ]]; }
-
 # The set of this case, though whoever began it may not have been told.
 newest_set() {
     id=$(set_ids | head -n 1)

@@ -77,3 +77,6 @@ judge() {
         not_ok "$1" "$wrong"
     fi
 }
+
+# A process that a failpoint has stopped.
+stands_still() { [[ $(awk '{ print $3 }' "/proc/$1/stat") == T ]]; }
