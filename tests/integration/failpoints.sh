@@ -6,3 +6,11 @@ if ! grep -qsa STILLPOINT_FAILPOINT "$BUILD/stillpoint-agent"; then
     BUILD=build/asan-gcc
     make -s VARIANT=asan all || exit 1
 fi
+
+# wishing NAME COMMAND…: starts the daemon so that wish NAME MACHINE:STATE[:stop] reaches it while it runs.
+wishing() {
+    LAB_ENV=STILLPOINT_FAILPOINT=@$LAB/run/wish-$1 "${@:2}"
+}
+wish() {
+    printf '%s\n' "$2" >"$LAB/run/wish-$1.new" && mv "$LAB/run/wish-$1.new" "$LAB/run/wish-$1"
+}
