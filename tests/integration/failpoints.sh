@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For tests that have a daemon die at a named state: BUILD becomes a build with failpoints, made if need
+# For tests that have a daemon die or stop at a named state: BUILD becomes a build with failpoints, made if need
 # be. Sourced before lab.sh.
 BUILD=${BUILD:-build/asan-gcc}
 if ! grep -qsa STILLPOINT_FAILPOINT "$BUILD/stillpoint-agent"; then
@@ -14,3 +14,6 @@ wishing() {
 wish() {
     printf '%s\n' "$2" >"$LAB/run/wish-$1.new" && mv "$LAB/run/wish-$1.new" "$LAB/run/wish-$1"
 }
+
+# Such tests ask whether writers go on, not how much they get done.
+export LEDGER_PACE_MS=5
