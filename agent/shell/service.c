@@ -123,10 +123,12 @@ static void prepare(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
 {
     struct agent *a = ctx;
     const Stillpoint__V1__PrepareRequest *req = (const void *)m;
-    struct session_event ev = {.kind = SESSION_EV_PREPARE,
-                               .hold_limit_ms = req->hold_limit_ms,
-                               .freeze_timeout_ms = req->freeze_timeout_ms,
-                               .n_parts = req->n_partitions};
+    struct session_event ev = {
+        .kind = SESSION_EV_PREPARE,
+        .hold_limit_ms = req->hold_limit_ms,
+        .freeze_timeout_ms = req->freeze_timeout_ms,
+        .relaxed = req->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED,
+        .n_parts = req->n_partitions};
     struct err *e = check_prepare(req);
     struct session_part *parts = e ? NULL : mem_array(req->n_partitions, sizeof *parts);
     if (!e)
