@@ -2,6 +2,7 @@
  * still open here (PROTOCOL.md step 5.4). */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent/shell/agent.h"
 #include "common/base/mem.h"
@@ -44,6 +45,7 @@ static Stillpoint__V1__RegisterRequest *request_of(struct agent *a)
     Stillpoint__V1__RegisterRequest *m = mem_alloc(sizeof *m);
     stillpoint__v1__register_request__init(m);
     m->node = service_describe(a);
+    m->unix_ms = (int64_t)time(NULL) * 1000;
     for (size_t i = 0; i < a->sessions.n_sets; i++) {
         const struct session *s = a->sessions.sets[i];
         if (s->sm.state == SESSION_ABORTED)

@@ -62,6 +62,7 @@ Stillpoint__V1__NodeRecord *service_describe(struct agent *a)
     pb_set(&m->node, a->node.text);
     pb_set(&m->address, a->conf->advertise ? a->conf->advertise : a->conf->listen);
     pb_set(&m->version, STILLPOINT_VERSION);
+    m->protocol = STILLPOINT_PROTOCOL;
     pb_set(&m->boot_id, a->boot_id);
     for (size_t i = 0; i < a->conf->n_partitions; i++)
         *PB_APPEND(m, partitions) = describe_part(a, &a->conf->partitions[i]);

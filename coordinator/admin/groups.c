@@ -27,6 +27,14 @@ static struct err *check_range(const char *field, int64_t value, int64_t least,
                    (long long)value, (long long)least, (long long)most);
 }
 
+static struct err *check_waves(const GroupSpec *s)
+{
+    struct wave *waves = run_waves(s);
+    struct err *e = waves_check(s->partitions, s->n_partitions, waves, s->n_waves);
+    free(waves);
+    return e;
+}
+
 /* Fills in what was left out, then refuses what cannot be. */
 static struct err *complete(GroupSpec *s)
 {
@@ -50,9 +58,6 @@ static struct err *complete(GroupSpec *s)
     if (s->consistency > STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED)
         return err_new(ERR_INVALID, "field 'consistency': unknown value %d",
                        (int)s->consistency);
-    if (s->consistency != STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT)
-        return err_new(ERR_INVALID,
-                       "field 'consistency': only 'strict' is supported so far");
     if (s->n_partitions == 0 || s->n_partitions > CUT_MAX_PARTS)
         return err_new(ERR_INVALID, "field 'partitions': %zu, 1 to %d are allowed",
                        s->n_partitions, CUT_MAX_PARTS);
@@ -65,7 +70,7 @@ static struct err *complete(GroupSpec *s)
                                "field 'partitions[%zu]': '%s' is listed twice", i,
                                s->partitions[i]);
     }
-    return NULL;
+    return check_waves(s);
 }
 
 struct apply {

@@ -25,12 +25,12 @@ static int get_set(struct remote *r, const char *id, ProtobufCMessage **m)
     return remote_call(r, "GetSet", &req.base, m);
 }
 
-/* COMPLETE is success; a set that was not captured or is damaged is not. */
+/* COMPLETE is success; a set that was not captured, lacks a part or is damaged is not. */
 static int exit_of(const SetRecord *s)
 {
     switch (s->state) {
     case STILLPOINT__V1__SET_STATE__SET_COMPLETE:
-        return CTL_OK;
+        return record_missing(s) ? CTL_PARTIAL : CTL_OK;
     case STILLPOINT__V1__SET_STATE__SET_DAMAGED:
         return CTL_PARTIAL;
     case STILLPOINT__V1__SET_STATE__SET_ABORTED:
