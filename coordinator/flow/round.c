@@ -244,18 +244,22 @@ static void abort_without_members(struct round *r, int64_t now_ms, struct round_
 static void advance(struct round *r, const struct round_event *ev,
                     struct round_acts *out);
 
-/* How long a wave may take: all of freeze_timeout, except that in a relaxed round a
- * silent node costs the waves behind it nothing of their share. */
-static int64_t wave_deadline(const struct round *r)
+/* How long a wave may take: all of freeze_timeout. In a relaxed round a silent node costs
+ * the waves behind it nothing of their share, and each has its share, however late. */
+static int64_t wave_deadline(const struct round *r, int64_t now_ms)
 {
     int64_t n = (int64_t)r->conf.n_waves;
-    int64_t share = r->conf.relaxed ? (int64_t)r->wave + 1 : n;
-    return r->freeze_from_ms + r->conf.freeze_timeout_ms * share / n;
+    if (!r->conf.relaxed)
+        return r->freeze_from_ms + r->conf.freeze_timeout_ms;
+    int64_t at_ms =
+        r->freeze_from_ms + r->conf.freeze_timeout_ms * ((int64_t)r->wave + 1) / n;
+    int64_t share_ms = r->conf.freeze_timeout_ms / n;
+    return now_ms + share_ms > at_ms ? now_ms + share_ms : at_ms;
 }
 
-static void freeze_wave(struct round *r, struct round_acts *out)
+static void freeze_wave(struct round *r, int64_t now_ms, struct round_acts *out)
 {
-    r->deadline_ms = wave_deadline(r);
+    r->deadline_ms = wave_deadline(r, now_ms);
     for (size_t i = 0; i < r->conf.n_nodes; i++)
         if (r->nodes[i].wave == r->wave && !r->nodes[i].out)
             call_node(r, i, CALL_FREEZE, out);
@@ -298,7 +302,7 @@ static void begin_freeze(struct round *r, const struct round_event *ev,
             call_nobody(&r->nodes[i]);
     r->freeze_from_ms = ev->now_ms;
     r->wave = 0;
-    freeze_wave(r, out);
+    freeze_wave(r, ev->now_ms, out);
     advance(r, ev, out);
 }
 
@@ -322,7 +326,7 @@ static void end_wave(struct round *r, const struct round_event *ev,
         return;
     }
     r->wave++;
-    freeze_wave(r, out);
+    freeze_wave(r, ev->now_ms, out);
     advance(r, ev, out);
 }
 
@@ -683,8 +687,7 @@ static void on_deadline(struct round *r, const struct round_event *ev,
 
 static void on_time(struct round *r, const struct round_event *ev, struct round_acts *out)
 {
-    /* A wave left behind may find the next one's time over, too. */
-    while (in_call_phase(r) && ev->now_ms >= r->deadline_ms)
+    if (in_call_phase(r) && ev->now_ms >= r->deadline_ms)
         on_deadline(r, ev, out);
     if (!round_is_final(r) && r->store_retry_at_ms && ev->now_ms >= r->store_retry_at_ms)
         repeat_store(r, out);

@@ -158,6 +158,21 @@ void check_may_freeze(const struct world *w, const struct sim_run *run, size_t n
     }
 }
 
+void check_left_out(const struct world *w, const struct sim_run *run,
+                    const struct round_act *a)
+{
+    unsigned parts[SIM_NODES];
+    if (a->kind == ROUND_ACT_CALL && a->call != CALL_ABORT &&
+        run->left_out >> a->node & 1)
+        check_failed(w, "a node that was left out is asked for more than to abort");
+    if (a->kind != ROUND_ACT_STORE_CAPTURED)
+        return;
+    proved_parts(&run->round, parts);
+    for (size_t i = 0; i < run->round.conf.n_nodes; i++)
+        if (run->left_out >> i & 1 && parts[run->nodes[i]])
+            check_failed(w, "a node that was left out is counted");
+}
+
 static bool proves(const struct round *r, const struct domain_id *domain)
 {
     for (size_t i = 0; i < r->n_proofs; i++)

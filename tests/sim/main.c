@@ -58,8 +58,7 @@ static int run_seeds(uint64_t first, uint64_t count)
     for (uint64_t i = 0; i < count; i++)
         swarm_run(first + i, &sum);
     printf("%" PRIu64 " seeds from %" PRIu64 ": no invariant broken; %lu sets captured, "
-                                             "%lu aborted, %lu in part; trace %016" PRIx64
-           "\n",
+           "%lu aborted, %lu in part; trace %016" PRIx64 "\n",
            count, first, sum.captured, sum.aborted, sum.in_part, sum.trace);
     return 0;
 }

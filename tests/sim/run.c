@@ -178,6 +178,7 @@ static void perform_round(struct world *w, struct sim_coord *c, struct sim_run *
     bool finished = false;
     for (size_t i = 0; i < run->acts.n; i++) {
         const struct round_act *a = &run->acts.items[i];
+        check_left_out(w, run, a);
         switch (a->kind) {
         case ROUND_ACT_CALL:
             send_call(w, c, run, a);
@@ -217,6 +218,8 @@ void run_feed(struct world *w, struct sim_coord *c, struct sim_run *run,
     ev->now_ms = clock_now(w, &c->clock);
     ev->unix_ms = w->now_ms;
     round_step(&run->round, ev, &run->acts);
+    for (size_t i = 0; i < run->round.conf.n_nodes; i++)
+        run->left_out |= (unsigned)run->round.nodes[i].out << i;
     int is = run->round.sm.state;
     if (is != was)
         note(w, "coordinator %d: round of set %d enters state %d", c->index, run->set,

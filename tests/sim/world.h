@@ -195,6 +195,7 @@ struct sim_run {
     struct round round;
     struct round_acts acts;
     int nodes[SIM_NODES]; /* of the round's nodes: which of the world's */
+    unsigned left_out;    /* of them, as bits: those that ever were */
     struct sim_call calls[SIM_CALLS];
     size_t n_calls;
 };
@@ -427,6 +428,9 @@ void check_failed(const struct world *w, const char *what) __attribute__((noretu
 void check_world(struct world *w);
 /* I1, step 3.1: a Commit is about to be sent. */
 void check_may_commit(const struct world *w, const struct sim_run *run);
+/* Step 5.5: what was left out once is told to abort, and never counts again. */
+void check_left_out(const struct world *w, const struct sim_run *run,
+                    const struct round_act *a);
 /* Step 2.6: a Freeze is about to be sent to this one of the round's nodes. */
 void check_may_freeze(const struct world *w, const struct sim_run *run, size_t node);
 /* Whether the proofs name what really was frozen, each with the digest of all of it. */
