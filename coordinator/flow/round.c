@@ -219,7 +219,7 @@ static void add_proofs(struct round *r, const struct proof *proofs, size_t n)
     }
 }
 
-/* PROTOCOL.md step 5.5: told at once, so that it thaws; it stays out. Its epochs stay if
+/* PROTOCOL.md step 5.6: told at once, so that it thaws; it stays out. Its epochs stay if
  * Commit has named them: the others' proofs speak of them. */
 static void leave_out(struct round *r, size_t i, const char *why, struct round_acts *out)
 {

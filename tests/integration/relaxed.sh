@@ -94,9 +94,14 @@ edited() {
 
 exits() { [[ $status == "$1" ]] || { printf 'exit %s\n' "$status" && cat "$LAB/log/take" && return 1; }; }
 
+# restored SET: all that there is goes to node 1.
 restored() {
-    "$cli" set restore "$1" --target "$LAB/restore/node-$2/$1" >"$LAB/log/restore" 2>&1
-    [[ -n $(find "$LAB/restore/node-$2/$1" -type f 2>/dev/null) ]]
+    local target=$LAB/restore/node-1/$1 got
+    "$cli" set restore "$1" --node node-1 --target "$target" >"$LAB/log/restore" 2>&1
+    status=$?
+    got=$(find "$target" -name file -exec cat {} + | sort | tr '\n' ' ')
+    [[ $got == "ledger 1 ledger 3 " ]] || { printf '%s\n' "$got" && cat "$LAB/log/restore" && return 1; }
+    [[ $status == 3 ]] && grep -q "node-2/ledger is missing in this set: " "$LAB/log/restore"
 }
 
 all=('partitions: [node-1/ledger, node-2/ledger, node-3/ledger]' 'hold_limit: 8s' 'freeze_timeout: 3s')
@@ -126,7 +131,7 @@ check "the others are VERIFIED" part_is "$id" node-3/ledger VERIFIED
 check "the list counts what there is" grep -qE "^$id .* 2/3 " <("$cli" set list)
 check "it is proved from the repository alone" proved "$id"
 check "and the proof names what is missing" proof_says "$id" "^   node-2/ledger: "
-check "restoring it restores what there is" restored "$id" 1
+check "restoring it restores what there is, and says what there is not" restored "$id"
 check "what is missing is not restored from it" refused "node-2/ledger' is missing in set" \
     "$cli" set restore "$id" --partition node-2/ledger --target "$LAB/restore/node-2/none"
 rm "$LAB/etc/hooks-2/fail"

@@ -428,7 +428,7 @@ void check_failed(const struct world *w, const char *what) __attribute__((noretu
 void check_world(struct world *w);
 /* I1, step 3.1: a Commit is about to be sent. */
 void check_may_commit(const struct world *w, const struct sim_run *run);
-/* Step 5.5: what was left out once is told to abort, and never counts again. */
+/* Step 5.6: what was left out once is told to abort, and never counts again. */
 void check_left_out(const struct world *w, const struct sim_run *run,
                     const struct round_act *a);
 /* Step 2.6: a Freeze is about to be sent to this one of the round's nodes. */
