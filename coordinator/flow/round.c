@@ -352,26 +352,21 @@ static void advance(struct round *r, const struct round_event *ev, struct round_
         begin_freeze(r, ev, out);
     else if (r->sm.state == ROUND_FREEZING)
         end_wave(r, ev, out);
-    else if (r->sm.state == ROUND_CAPTURING)
+    else if (r->sm.state == ROUND_CAPTURING || r->sm.state == ROUND_INSPECTING)
         end_commit(r, ev->now_ms, out);
-    else if (r->sm.state == ROUND_INSPECTING && r->conf.relaxed)
-        begin_record(r, out); /* each member's proofs were verified as they came */
 }
 
 /* Of a relaxed round, one node's proofs: they count only if they are of this cut. */
 static void take_proofs(struct round *r, const struct round_event *ev,
                         struct round_acts *out)
 {
-    size_t before = r->n_proofs;
-    add_proofs(r, ev->proofs, ev->n_proofs);
-    AUTO(err) struct err *e = NULL;
-    if (ev->n_proofs == 0)
-        e = err_new(ERR_CORRUPT, "it proves none of its partitions");
-    else
-        e = verify(r);
-    if (!e)
+    AUTO(err)
+    struct err *e =
+        cut_verify_parts(&r->conf.set, r->epochs, r->n_epochs, ev->proofs, ev->n_proofs);
+    if (!e) {
+        add_proofs(r, ev->proofs, ev->n_proofs);
         return;
-    r->n_proofs = before;
+    }
     AUTO(str) char *text = err_text(e);
     leave_out(r, ev->node, text, out);
 }

@@ -197,6 +197,17 @@ static struct err *read_proofs(const struct run *r, const struct call *k,
     return NULL;
 }
 
+/* One node's fault must not spoil the digest that all others are going to name. */
+static struct err *check_epochs(const struct domain_epoch *epochs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(epochs[i].domain.text, epochs[k].domain.text) == 0)
+                return err_new(ERR_CORRUPT, "it names domain '%s' twice",
+                               epochs[i].domain.text);
+    return n > 0 ? NULL : err_new(ERR_CORRUPT, "it answers without an epoch");
+}
+
 static struct err *read_reply(struct run *r, const struct call *k,
                               const ProtobufCMessage *m, struct round_event *ev,
                               struct reply *out)
@@ -209,8 +220,7 @@ static struct err *read_reply(struct run *r, const struct call *k,
         return read_prepared(r, k->node, (const void *)m, ev);
     case CALL_FREEZE:
         TRY(epochs_from_pb(f->epochs, f->n_epochs, &out->epochs));
-        if (f->n_epochs == 0)
-            return err_new(ERR_CORRUPT, "it answers without an epoch");
+        TRY(check_epochs(out->epochs, f->n_epochs));
         ev->n_epochs = f->n_epochs;
         break;
     case CALL_COMMIT:
