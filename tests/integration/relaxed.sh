@@ -54,6 +54,10 @@ refused() {
     grep -qE -- "$want" <<<"$out" || { printf '%s\n' "$out" && return 1; }
 }
 
+lists() {
+    "$cli" "$1" list | grep -q -- "$2"
+}
+
 # take GROUP: a set, waited for; its name in $id and its exit in $status.
 take() {
     "$cli" set create "$1" --watch >"$LAB/log/take" 2>&1
@@ -149,7 +153,7 @@ check "with the reason" in_record "$id" "node-2/ledger MISSING: .*(freeze_timeou
 check "nothing of it stays captured" lab_wait 15 no_captures
 
 lab_stop agent-2 KILL
-lab_wait 20 grep -q "node-2 .* away" <("$cli" node list) || sleep 0
+lab_wait 20 lists node "node-2 .* away"
 take loose
 check "an agent that is away leaves the others complete" set_is "$id" COMPLETE
 check "it is MISSING, too" part_is "$id" node-2/ledger MISSING
@@ -250,7 +254,7 @@ check "an agent of the protocol before registers" register node-3 \
         {"node":"node-3","partition":"ledger","path":"/x","quiesce":"hook","capture":"copy","domain":"node-3/hook:ledger"}]}}'
 check "it is told of, before anything freezes" refused "node-3/ledger: its agent speaks protocol 1, this coordinator 2" \
     "$cli" set create ordered
-check "in the list, too" grep -q "node-3/ledger.*protocol 1" <("$cli" partition list)
+check "in the list, too" lists partition "node-3/ledger.*protocol 1"
 
 shim=$PWD/build/tests/tools/preload/clock.so
 if [[ $(ldd "$BUILD/stillpoint-agent") =~ (/[^ ]*libasan[^ ]*) ]]; then shim=${BASH_REMATCH[1]}:$shim; fi
@@ -262,7 +266,7 @@ clocked() {
     LAB_ENV="LD_PRELOAD=$shim CLOCK_AHEAD_S=$1" lab_agent 3
 }
 clocked $((year - 86000))
-lab_wait 20 grep -q "the node's clock is" <("$cli" partition list) || sleep 0
+lab_wait 20 lists partition "the node's clock is"
 check "an agent whose clock is a year ahead is refused" refused "node-3/ledger: .*clock is 364 days ahead of" \
     "$cli" set create ordered
 clocked 3600
@@ -274,6 +278,17 @@ check "by one a year behind no certificate is valid, which its log says" lab_wai
 lab_stop agent-3
 check "nothing was frozen for them" test ! -e "$LAB/etc/hooks-1/frozen"
 lab_agent 3
+lab_wait 20 lab_all_ready
+# What a node is told that has a set open which was captured without it (its answers may have been lost).
+touch "$LAB/etc/hooks-3/fail"
+take loose
+rm "$LAB/etc/hooks-3/fail"
+verdict() {
+    register "$1" "{\"openSets\":[{\"set\":\"$id\",\"state\":\"SESSION_CAPTURED\"}],\"node\":$(
+        "$cli" node list --json | jq -c --arg n "$1" '.nodes[] | select(.node == $n)')}" | grep -q "\"state\": *\"$2\""
+}
+check "a node that was left out hears ABORTED" verdict node-3 SET_ABORTED
+check "one that was not, hears COMPLETE" verdict node-1 SET_COMPLETE
 lab_wait 20 lab_all_ready
 take ordered
 check "with its clock right, its partition is in the next set" part_is "$id" node-3/ledger VERIFIED
