@@ -77,23 +77,12 @@ static void store_node(struct coord *c, const char *node, const char *json)
     store_submit(c, t, on_node_stored, drop_node_write, w);
 }
 
-/* What keeps a node's partitions from being used stands in each of them that says nothing
- * of its own: lists, plans and checks read it there. */
-static void judge(Stillpoint__V1__NodeRecord *r)
-{
-    AUTO(str) char *fault = registry_node_fault(r->protocol, r->clock_ahead_ms);
-    for (size_t i = 0; fault && i < r->n_partitions; i++)
-        if (!r->partitions[i]->error[0])
-            pb_set(&r->partitions[i]->error, fault);
-}
-
 static struct err *take_node(struct coord *c, const Stillpoint__V1__NodeRecord *r,
                              int64_t unix_ms)
 {
     Stillpoint__V1__NodeRecord *copy = (Stillpoint__V1__NodeRecord *)pb_copy(&r->base);
     copy->last_seen_unix_ms = wall_ms();
     copy->clock_ahead_ms = unix_ms ? unix_ms - copy->last_seen_unix_ms : 0;
-    judge(copy);
     int64_t now_ms = loop_now_ms();
     TRY(node_put(c, copy, now_ms));
     struct node_entry *n = node_find(c, r->node);
