@@ -187,11 +187,22 @@ Stillpoint__V1__Proof **proofs_to_pb(const struct set_id *set, const struct proo
     return m;
 }
 
+static bool is_required(const Stillpoint__V1__GroupSpec *s, const Stillpoint__V1__Part *p)
+{
+    size_t n = strlen(p->node);
+    for (size_t i = 0; i < s->n_required; i++)
+        if (strncmp(s->required[i], p->node, n) == 0 && s->required[i][n] == '/' &&
+            strcmp(s->required[i] + n + 1, p->partition) == 0)
+            return true;
+    return false;
+}
+
 bool part_is_missing(const Stillpoint__V1__SetRecord *r, const Stillpoint__V1__Part *p)
 {
     return r->spec &&
            r->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED &&
-           p->state == STILLPOINT__V1__PART_STATE__PART_MISSING;
+           p->state == STILLPOINT__V1__PART_STATE__PART_MISSING &&
+           !is_required(r->spec, p);
 }
 
 size_t record_missing(const Stillpoint__V1__SetRecord *r)

@@ -21,6 +21,8 @@ struct group_file {
     char *repository;
     struct group_wave *waves;
     size_t n_waves;
+    char **required;
+    size_t n_required;
 };
 
 struct group_wave {
@@ -55,6 +57,8 @@ static const struct schema_field fields[] = {
     {"repository", SCHEMA_NAME, AT(repository), .required = true},
     {"waves", SCHEMA_OBJECTS, AT(waves), .count = offsetof(struct group_file, n_waves),
      .max = 16, .schema = &wave_schema},
+    {"required", SCHEMA_STRS, AT(required),
+     .count = offsetof(struct group_file, n_required), .max = 2000},
 };
 static const struct schema group_schema = {sizeof(struct group_file), fields,
                                            ARRAY_LEN(fields)};
@@ -78,6 +82,8 @@ static void print_group(const struct ctl *c, const Stillpoint__V1__GroupSpec *g)
     printf("consistency: %s\n",
            consistency_names[g->consistency ==
                              STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED]);
+    for (size_t i = 0; i < g->n_required; i++)
+        printf("%s  - %s\n", i == 0 ? "required:\n" : "", g->required[i]);
     printf("prepare_timeout: %lldms\nfreeze_timeout: %lldms\nhold_limit: %lldms\n",
            (long long)g->prepare_timeout_ms, (long long)g->freeze_timeout_ms,
            (long long)g->hold_limit_ms);
@@ -101,6 +107,8 @@ static void fill_spec(const struct group_file *f, Stillpoint__V1__GroupSpec *spe
     spec->freeze_timeout_ms = f->freeze_timeout_ms;
     spec->hold_limit_ms = f->hold_limit_ms;
     spec->repository = f->repository;
+    spec->required = f->required;
+    spec->n_required = f->n_required;
     for (size_t i = 0; i < f->n_waves; i++) {
         Stillpoint__V1__FreezeWave *w = mem_alloc(sizeof *w);
         stillpoint__v1__freeze_wave__init(w);

@@ -57,7 +57,10 @@ void round_init(struct round *r, const struct round_conf *conf)
     r->nodes = mem_array(conf->n_nodes, sizeof *r->nodes);
     for (size_t i = 0; i < conf->n_nodes; i++)
         r->nodes[i].wave = conf->waves ? conf->waves[i] : 0;
+    for (size_t i = 0; conf->required && i < conf->n_nodes; i++)
+        r->nodes[i].required = conf->required[i];
     r->conf.waves = NULL;
+    r->conf.required = NULL;
     r->conf.n_waves = conf->n_waves ? conf->n_waves : 1;
     sm_init(&r->sm, "round", states, ROUND_PLANNED);
 }
@@ -94,6 +97,7 @@ static void check_node(const struct round *r, const struct round_node *n)
     bool recorded = r->sm.state == ROUND_RECORDING || r->sm.state == ROUND_CAPTURED;
     assert(!(recorded && n->call == CALL_ABORT && !n->out));
     assert(!n->out || r->conf.relaxed);
+    assert(!n->out || !n->required || !(recorded || r->sm.state == ROUND_CAPTURING));
     assert(!n->out || n->call == CALL_ABORT || round_is_final(r));
     assert(r->sm.state != ROUND_FREEZING || n->out || n->wave <= r->wave ||
            n->call == CALL_NONE);
@@ -341,10 +345,22 @@ static void end_commit(struct round *r, int64_t now_ms, struct round_acts *out)
     begin_abort(r, now_ms, text, out);
 }
 
+/* NULL: every required node is still in. */
+static const struct round_node *lost_required(const struct round *r)
+{
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (r->nodes[i].out && r->nodes[i].required)
+            return &r->nodes[i];
+    return NULL;
+}
+
 /* Goes on when nobody has to be waited for any more. */
 static void advance(struct round *r, const struct round_event *ev, struct round_acts *out)
 {
-    if (count_members(r) == 0)
+    const struct round_node *lost = lost_required(r);
+    if (lost)
+        begin_abort(r, ev->now_ms, lost->error, out);
+    else if (count_members(r) == 0)
         abort_without_members(r, ev->now_ms, out);
     else if (!members_done(r))
         return;

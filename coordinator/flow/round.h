@@ -139,8 +139,10 @@ struct round_conf {
     size_t n_parts; /* strict: proofs needed, of every partition of the set */
     size_t n_nodes;
     bool relaxed;
-    size_t n_waves;      /* 0 and 1: all nodes freeze at once */
-    const size_t *waves; /* of each node, from 0; borrowed for round_init; NULL: all 0 */
+    size_t n_waves;       /* 0 and 1: all nodes freeze at once */
+    const size_t *waves;  /* of each node, from 0; borrowed for round_init; NULL: all 0 */
+    const bool *required; /* of each node: without it there is no relaxed set, either;
+                             borrowed as well; NULL: none is */
 };
 
 /* One agent of the round. */
@@ -151,6 +153,7 @@ struct round_node {
     int64_t retry_at_ms;  /* 0: no repetition due */
     size_t wave;
     int64_t predicted_ms;
+    bool required;
     bool out;    /* relaxed: its parts are not in the cut, whatever it says from now on */
     char *error; /* why it is out; owned */
 };
@@ -160,7 +163,8 @@ struct round_node {
  *  2 proofs are complete and verified from RECORDING to CAPTURED
  *  3 no ABORT was sent in or after RECORDING (until the record says ABORTED), but to
  *    nodes that are out
- *  4 a node that is out is told to abort and nothing else; only a relaxed round has any
+ *  4 a node that is out is told to abort and nothing else; only a relaxed round has any,
+ *    and of those it requires none in CAPTURING, RECORDING or CAPTURED
  *  5 while FREEZING, no node of a later wave has been asked to freeze */
 struct round {
     struct sm sm;

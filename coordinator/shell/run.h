@@ -45,6 +45,8 @@ struct run *run_find(const struct coord *c, uint64_t serial);
 struct run *run_of(const struct coord *c, const char *set);
 /* Whether the part takes part in the round: missing ones were left out of the plan. */
 bool run_is_planned(const Stillpoint__V1__Part *p);
+/* Whether there is no set, even a relaxed one, without this part. */
+bool run_is_required(const struct run *r, const Stillpoint__V1__Part *p);
 void run_feed(struct run *r, struct round_event *ev);
 /* Ends a run that has not started: tells `e`, which is taken over, to whoever waits. */
 void run_refuse(struct run *r, struct err *e);

@@ -121,6 +121,17 @@ static struct err *check_repositories(const struct coord *c, struct plan *plan,
     return NULL;
 }
 
+/* What a relaxed group requires is planned as strictly as ever. */
+static struct err *check_required(const struct coord *c,
+                                  const Stillpoint__V1__GroupSpec *s)
+{
+    AUTO(plan) struct plan *p = NULL;
+    TRY_CTX(plan_make(&c->registry, (const char *const *)s->required, s->n_required, true,
+                      loop_now_ms(), &p),
+            "required");
+    return check_repositories(c, p, s->repository, true);
+}
+
 static struct err *make_plan(const struct coord *c, const struct group_entry *g,
                              struct plan **out)
 {
@@ -128,6 +139,8 @@ static struct err *make_plan(const struct coord *c, const struct group_entry *g,
     bool strict = s->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
     if (runs_count(c) >= COORD_MAX_RUNS)
         return err_new(ERR_LIMIT, "%d sets are being taken already", COORD_MAX_RUNS);
+    if (s->n_required > 0)
+        TRY(check_required(c, s));
     TRY(plan_make(&c->registry, (const char *const *)s->partitions, s->n_partitions,
                   strict, loop_now_ms(), out));
     TRY(check_repositories(c, *out, s->repository, strict));

@@ -135,7 +135,7 @@ static struct err *read_part(struct run *r, size_t i,
     *sum_ms += m->predicted_pause_ms;
     if (!m->error[0])
         return NULL;
-    if (!r->round.conf.relaxed)
+    if (!r->round.conf.relaxed || run_is_required(r, p))
         return err_new(ERR_CONFLICT, "partition '%s': %s", p->partition, m->error);
     free(r->part_errors[i]);
     r->part_errors[i] = utf8_printable(m->error, CALL_ERROR_BYTES);
@@ -182,6 +182,22 @@ static struct err *check_speaker(const char *node, const struct reply *reply,
     return own ? NULL : err_new(ERR_CORRUPT, "it names a domain of another node");
 }
 
+/* The core knows nodes; what is required are partitions. */
+static struct err *check_required(const struct run *r, const struct run_node *node,
+                                  const struct proof *proofs, size_t n)
+{
+    for (size_t i = node->first; i < node->first + node->n; i++) {
+        const Stillpoint__V1__Part *p = r->draft->parts[i];
+        bool proved = !run_is_required(r, p);
+        for (size_t k = 0; k < n && !proved; k++)
+            proved = strcmp(proofs[k].part.text, p->partition) == 0;
+        if (!proved)
+            return err_new(ERR_CORRUPT, "it does not prove '%s', which is required",
+                           p->partition);
+    }
+    return NULL;
+}
+
 /* PROTOCOL.md step 4.1: proofs that anybody can check later are checked before they
  * count. */
 static struct err *read_proofs(const struct run *r, const struct call *k,
@@ -192,6 +208,8 @@ static struct err *read_proofs(const struct run *r, const struct call *k,
     TRY(witness_check_proofs(r->coord->trust, signer, r->nodes[k->node].name, proofs, n,
                              wall_ms()));
     TRY(proofs_from_pb(proofs, n, &out->proofs));
+    if (n > 0)
+        TRY(check_required(r, &r->nodes[k->node], out->proofs, n));
     out->signer = n > 0 ? signer : NULL;
     ev->n_proofs = n;
     return NULL;

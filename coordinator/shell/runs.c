@@ -509,10 +509,30 @@ static size_t *wave_numbers(const struct run *r)
     return numbers;
 }
 
+bool run_is_required(const struct run *r, const Stillpoint__V1__Part *p)
+{
+    AUTO(str) char *name = mem_printf("%s/%s", p->node, p->partition);
+    for (size_t i = 0; i < r->draft->spec->n_required; i++)
+        if (strcmp(r->draft->spec->required[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* A node is required if one of its partitions is; the caller frees it. */
+static bool *required_nodes(const struct run *r)
+{
+    bool *required = mem_array(r->n_nodes, sizeof *required);
+    for (size_t i = 0; i < r->n_nodes; i++)
+        for (size_t k = 0; k < r->nodes[i].n && !required[i]; k++)
+            required[i] = run_is_required(r, r->draft->parts[r->nodes[i].first + k]);
+    return required;
+}
+
 /* The locks are held: PROTOCOL.md step 0.3 or 6.1. */
 void run_locked(struct run *r)
 {
     size_t *waves = wave_numbers(r);
+    bool *required = required_nodes(r);
     struct round_conf conf = {
         .set = r->set,
         .prepare_timeout_ms = r->draft->spec->prepare_timeout_ms,
@@ -524,11 +544,13 @@ void run_locked(struct run *r)
                    STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED,
         .n_waves = r->draft->spec->n_waves,
         .waves = waves,
+        .required = required,
     };
     memcpy(conf.token.incarnation, r->coord->incarnation, sizeof conf.token.incarnation);
     conf.token.revision = r->lock_revision;
     round_init(&r->round, &conf);
     free(waves);
+    free(required);
     round_acts_init(&r->acts);
     r->round.sm.observer = log_move;
     r->round.sm.observer_ctx = r;

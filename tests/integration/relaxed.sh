@@ -60,9 +60,9 @@ lists() {
 
 # take GROUP: a set, waited for; its name in $id and its exit in $status.
 take() {
-    "$cli" set create "$1" --watch >"$LAB/log/take" 2>&1
+    "$cli" set create "$1" --watch --json >"$LAB/log/take" 2>&1
     status=$?
-    id=$("$cli" set list --group "$1" | awk 'NR == 2 { print $1 }')
+    id=$(sed -nE 's/^\{"record":\{"schema":1,"set":"([^"]*)".*/\1/p' "$LAB/log/take" | tail -n 1)
 }
 
 part_state() {
@@ -182,6 +182,20 @@ take loose
 check "without a single partition a relaxed set is ABORTED" set_is "$id" ABORTED
 check "and says why" in_record "$id" "no partition of the group can be taken: .*node-"
 for ((n = 1; n <= 3; n++)); do rm "$LAB/etc/hooks-$n/fail"; done
+
+check "a partition may be required" group firm 'consistency: relaxed' "${all[@]}" 'required: [node-2/ledger]'
+touch "$LAB/etc/hooks-1/fail"
+take firm
+check "others may be missing then" part_is "$id" node-1/ledger MISSING
+touch "$LAB/etc/hooks-2/fail"
+take firm
+check "without it there is no set" set_is "$id" ABORTED
+check "and its error is the set's" in_record "$id" "error +Freeze on node 'node-2'"
+rm "$LAB/etc/hooks-1/fail" "$LAB/etc/hooks-2/fail"
+check "of a strict group all are required anyway" refused "say 'consistency: relaxed'" \
+    group wrong 'partitions: [node-1/ledger]' 'required: [node-1/ledger]'
+check "and only its own can be" refused "'node-2/ledger' is none of the group's" \
+    group wrong 'consistency: relaxed' 'partitions: [node-1/ledger]' 'required: [node-2/ledger]'
 
 check "a strict group still takes all or nothing" group tight "${all[@]}"
 touch "$LAB/etc/hooks-3/fail"

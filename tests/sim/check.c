@@ -35,6 +35,8 @@ static void check_captures(const struct world *w, int set, int node)
         check_failed(w, "I6: a captured set lacks a capture");
     if (!relaxed && found != w->sets[set].parts[node])
         check_failed(w, "I6: a strict set was captured in part");
+    if (!want && w->sets[set].required[node] && w->sets[set].parts[node])
+        check_failed(w, "a set was captured without a node that it requires");
 }
 
 /* I1: all pauses of the set share an instant. */

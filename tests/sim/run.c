@@ -237,14 +237,17 @@ static void start_round(struct world *w, struct sim_coord *c, struct sim_run *ru
                               .hold_limit_ms = SIM_HOLD_MS};
     const struct sim_plan *plan = &w->sets[run->set];
     size_t waves[SIM_NODES];
+    bool required[SIM_NODES];
     conf.relaxed = plan->relaxed;
     conf.n_waves = plan->n_waves;
     conf.waves = waves;
+    conf.required = required;
     for (int i = 0; i < SIM_NODES; i++) {
         conf.n_parts += (size_t)__builtin_popcount(plan->parts[i]);
         if (!plan->parts[i])
             continue;
         waves[conf.n_nodes] = plan->waves[i];
+        required[conf.n_nodes] = plan->required[i];
         run->nodes[conf.n_nodes++] = i;
     }
     sim_set_name(run->set, &conf.set);

@@ -231,6 +231,8 @@ static void draw_plan(struct world *w, struct sim_plan *plan)
 {
     *plan = (struct sim_plan){.group = (int)below(w, SIM_GROUPS)};
     plan->relaxed = chance(w, 400);
+    for (int i = 0; i < SIM_NODES; i++)
+        plan->required[i] = chance(w, 200);
     plan->n_waves = chance(w, 400) ? 1 + (size_t)below(w, SIM_NODES) : 0;
     for (int i = 0; i < SIM_NODES && plan->n_waves; i++)
         plan->waves[i] = (size_t)below(w, (int64_t)plan->n_waves);

@@ -92,6 +92,7 @@ struct sim_plan {
     unsigned parts[SIM_NODES];
     bool relaxed;
     size_t n_waves, waves[SIM_NODES]; /* 0: all at once */
+    bool required[SIM_NODES];         /* relaxed: not without this node */
 };
 
 /* ---- etcd ---- */

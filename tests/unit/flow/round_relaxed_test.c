@@ -213,6 +213,42 @@ START_TEST(a_relaxed_set_can_be_cancelled_until_it_is_recorded)
 }
 END_TEST
 
+static const bool second_required[] = {false, true, false};
+
+START_TEST(a_relaxed_set_aborts_without_a_node_that_is_required)
+{
+    struct world w;
+    begin_with(&w, &(struct round_conf){.relaxed = true, .required = second_required});
+    feed(&w, (struct round_event){.kind = ROUND_EV_START});
+    stored(&w, STORED_OK);
+    no(&w, 0, CALL_PREPARE, ERR_CONFLICT);
+    yes(&w, 1, CALL_PREPARE);
+    yes(&w, 2, CALL_PREPARE);
+    if (_i == CALL_COMMIT) {
+        yes(&w, 1, CALL_FREEZE);
+        yes(&w, 2, CALL_FREEZE);
+    }
+    no(&w, 1, (enum round_call)_i, ERR_CONFLICT);
+    ck_assert_int_eq(w.round.sm.state, ROUND_ABORTING);
+    ck_assert_str_eq(w.round.error, "node 1 says no");
+    ck_assert_uint_eq(count(&w, ROUND_ACT_STORE_ABORTED), 1);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_take_over_needs_what_is_required)
+{
+    struct world w;
+    begin_with(&w, &(struct round_conf){.relaxed = true, .required = second_required});
+    feed(&w, (struct round_event){.kind = ROUND_EV_RECOVER});
+    inspected(&w, 0, VIEW_CAPTURED);
+    inspected(&w, 2, VIEW_CAPTURED);
+    timer(&w, 1000 + ROUND_INSPECT_TIMEOUT_MS);
+    ck_assert_int_eq(w.round.sm.state, ROUND_ABORTING);
+    end(&w);
+}
+END_TEST
+
 /* ---- waves ---- */
 
 static const size_t one_by_one[] = {0, 1, 2};
@@ -329,6 +365,9 @@ int main(void)
     tcase_add_test(tc, nothing_captured_is_nothing_to_roll_forward);
     tcase_add_loop_test(tc, a_relaxed_set_can_be_cancelled_until_it_is_recorded, first,
                         last);
+    tcase_add_loop_test(tc, a_relaxed_set_aborts_without_a_node_that_is_required,
+                        CALL_FREEZE, CALL_COMMIT + 1);
+    tcase_add_test(tc, a_take_over_needs_what_is_required);
     tcase_add_loop_test(tc, a_wave_is_frozen_when_all_of_the_one_before_stands, 0, 2);
     tcase_add_test(tc, the_waves_of_a_strict_set_share_freeze_timeout);
     tcase_add_test(tc,

@@ -249,6 +249,10 @@ static void make_strict(Stillpoint__V1__SetRecord *r)
 {
     r->spec->consistency = STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
 }
+static void require_what_is_missing(Stillpoint__V1__SetRecord *r)
+{
+    *PB_APPEND(r->spec, required) = mem_strdup("n2/db");
+}
 static void hide_missing(Stillpoint__V1__SetRecord *r)
 {
     drop_part(r);
@@ -276,6 +280,7 @@ static const struct {
     const char *says;
 } relaxed_forgeries[] = {
     {make_strict, "part 'n2/db' has no proof"},
+    {require_what_is_missing, "part 'n2/db' has no proof"},
     {hide_missing, "domain 'n2/cgroup:db' was frozen but no part was captured in it"},
     {miss_what_is_proved, "part 'n0/db' is missing, but proved"},
     {lose_a_second, "part 'n1/db' has no proof"},
