@@ -28,6 +28,7 @@ struct run {
                            agent refused it for; NULL: nothing */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
+    size_t n_locked;      /* of the domains, so far */
     int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
     bool recovering;
     int64_t lock_revision;
