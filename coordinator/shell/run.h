@@ -7,7 +7,8 @@
 
 struct run_node {
     char name[NAME_BYTES];
-    size_t first, n; /* its parts in the draft */
+    size_t first, n; /* its parts are among these of the draft: see run_is_planned */
+    bool told;       /* logged that it is out */
     /* What this coordinator has seen of it, for the record's order; CLOCK_BOOTTIME. */
     int64_t frozen_at_ns, captured_at_ns;
     Stillpoint__V1__Signer *signer; /* of its proofs; owned; NULL: none yet */
@@ -22,6 +23,9 @@ struct run {
     char *actor;                      /* who caused it; owned */
     struct run_node *nodes;           /* owned */
     size_t n_nodes;
+    size_t n_parts;     /* of the draft */
+    char **part_errors; /* owned, as are its texts: of each part of the draft, what its
+                           agent refused it for; NULL: nothing */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
     size_t n_locked;      /* of the domains, so far */
@@ -40,6 +44,10 @@ struct run {
 struct run *run_find(const struct coord *c, uint64_t serial);
 /* The round of this set, or NULL. */
 struct run *run_of(const struct coord *c, const char *set);
+/* Whether the part takes part in the round: missing ones were left out of the plan. */
+bool run_is_planned(const Stillpoint__V1__Part *p);
+/* Whether there is no set, even a relaxed one, without this part. */
+bool run_is_required(const struct run *r, const Stillpoint__V1__Part *p);
 void run_feed(struct run *r, struct round_event *ev);
 /* Ends a run that has not started: tells `e`, which is taken over, to whoever waits. */
 void run_refuse(struct run *r, struct err *e);

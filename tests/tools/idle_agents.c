@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "common/obs/log.h"
 #include "common/rpc/dial.h"
 #include "common/wire/convert.h"
@@ -98,6 +99,7 @@ static void send_register(void *arg)
     node.n_partitions = (size_t)n_parts;
     node.repositories = repositories;
     node.n_repositories = 1;
+    node.protocol = STILLPOINT_PROTOCOL;
     Stillpoint__V1__RegisterRequest req = STILLPOINT__V1__REGISTER_REQUEST__INIT;
     req.node = &node;
     const struct rpc_opts opts = {.timeout_ms = CALL_MS};
