@@ -39,6 +39,10 @@ struct session_part {
     struct part_id part;
     struct domain_id domain;
     int64_t predicted_pause_ms; /* by the guardian, on arming */
+    int64_t flush_ms;           /* of it: until it is frozen */
+    int64_t frozen_at_ns;       /* CLOCK_BOOTTIME; 0: it was not, or nobody knows */
+    int64_t thawed_at_ns;       /* of an aborted set */
+    bool thawed_by_then;        /* the guardian forgot when; not later than that */
     char error[256];            /* why it cannot be armed; empty if it can */
 };
 
@@ -49,6 +53,7 @@ struct session {
     struct token token; /* the highest that spoke of this set */
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
+    bool rehearsal;             /* it has no record, and is never captured */
     struct session_part *parts; /* owned */
     size_t n_parts;
     struct domain_epoch *epochs; /* owned: of this node once frozen */
@@ -85,9 +90,10 @@ enum session_event_kind {
     SESSION_EV_INSPECT,
     SESSION_EV_JOURNALED,  /* all JOURNAL acts up to `seq` are durable */
     SESSION_EV_ARMED,      /* guardian: `parts` with their errors */
-    SESSION_EV_FROZEN,     /* guardian: `epochs`, or err */
+    SESSION_EV_FROZEN,     /* guardian: `epochs` and `parts` with their times, or err */
     SESSION_EV_COMMITTED,  /* guardian: `proofs`, or err */
-    SESSION_EV_UNDONE,     /* guardian: thawed, captures removed, or err */
+    SESSION_EV_UNDONE,     /* guardian: thawed, captures removed, or err; `parts` with the
+                              times that it still knows */
     SESSION_EV_GUARD_LOST, /* the guardian is gone: nothing held can be trusted */
     SESSION_EV_VERDICT,    /* the record of `set` says ABORTED. No token: the verdict is
                               final    (I4), and a newer run may have raised the domain's
@@ -106,6 +112,7 @@ struct session_event {
     size_t n_parts;
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
+    bool rehearsal;                    /* PREPARE */
     const struct domain_epoch *epochs; /* COMMIT: of all members; FROZEN: of this node */
     size_t n_epochs;
     int64_t cut_unix_ms;        /* COMMIT */
@@ -113,6 +120,7 @@ struct session_event {
     size_t n_proofs;
     const struct err *err;
     const char *reason; /* ABORT */
+    int64_t now_ns;     /* UNDONE: CLOCK_BOOTTIME */
     int64_t seq;        /* JOURNALED */
 };
 

@@ -2,16 +2,19 @@
  * other end must be root: one request, one reply, each one datagram of a header and `n`
  * fixed-size items. Partitions are named; paths and commands are not for the wire (I10).
  *
- *     HELLO   → text says who answers
- *     ARM     set, token, hold_ms (0: do not judge the pause), parts' names
- *             → per part: ok or kind and text; domain; pause_ms. Those that are ok are
- * armed. FREEZE  set, token, hold_ms, freeze_timeout_ms → per armed part: ok, epoch,
- * frozen_at_ns; or kind and text COMMIT  set, token, digest, parts' names, epochs and
- * capture ids → per part: ok, capture, path, the three times, unbroken, evidence; or kind
- * and text ABORT   set, token → ok once everything is thawed and its captures are removed
- *     DROP    parts' names and capture ids → per part: ok, or kind and text
- *     LIST    from → captures present from that number on (`total` of them): part,
- * capture, path, partial; then the holds' sets in `text`
+ *   - HELLO → text says who answers
+ *   - ARM: set, token, hold_ms (0: do not judge the pause), parts' names, probe (only to
+ *     check: it holds no domain and cannot freeze) → per part: ok or kind and text;
+ *     domain, pause_ms, flush_ms, dirty_bytes. Those that are ok are armed.
+ *   - FREEZE: set, token, hold_ms, freeze_timeout_ms → per armed part: ok, epoch,
+ *     frozen_at_ns; or kind and text
+ *   - COMMIT: set, token, digest, parts' names, epochs and capture ids → per part: ok,
+ *     capture, path, the three times, unbroken, evidence; or kind and text
+ *   - ABORT: set, token → ok once everything is thawed and its captures are removed; per
+ *     part: frozen_at_ns and thawed_at_ns, 0 if it was not; no parts of an unknown set
+ *   - DROP: parts' names and capture ids → per part: ok, or kind and text
+ *   - LIST: from → captures present from that number on (`total` of them): part, capture,
+ *     path, partial; then the holds' sets in `text`
  *
  * One version, no negotiation: agent and guardian are installed together. */
 #ifndef AGENT_GUARDIAN_WIRE_H

@@ -236,10 +236,11 @@ struct err *guard_commit(struct guard *g, const struct set_id *set,
 }
 
 struct err *guard_abort(struct guard *g, const struct set_id *set,
-                        const struct token *token, int64_t timeout_ms)
+                        const struct token *token, int64_t timeout_ms,
+                        const struct guard_reply **out)
 {
     name_set(begin(g, GUARD_ABORT), set, token);
-    return call(g, timeout_ms, NULL);
+    return call(g, timeout_ms, out);
 }
 
 struct err *guard_drop(struct guard *g, const struct guard_part *parts, size_t n,

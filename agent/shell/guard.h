@@ -53,9 +53,10 @@ struct err *guard_commit(struct guard *g, const struct set_id *set,
                          const struct guard_part *parts, size_t n, int64_t timeout_ms,
                          const struct guard_reply **out) MUST_USE;
 /* Returns when everything is thawed and the set's captures are removed; a set that is not
- * known is a success. */
+ * known is a success without items. Items: frozen_at_ns and thawed_at_ns. */
 struct err *guard_abort(struct guard *g, const struct set_id *set,
-                        const struct token *token, int64_t timeout_ms) MUST_USE;
+                        const struct token *token, int64_t timeout_ms,
+                        const struct guard_reply **out) MUST_USE;
 /* Removes captures; those that do not exist are a success. NULL only if all are gone. */
 struct err *guard_drop(struct guard *g, const struct guard_part *parts, size_t n,
                        int64_t timeout_ms) MUST_USE;

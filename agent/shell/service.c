@@ -126,6 +126,7 @@ static void prepare(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
     struct session_event ev = {.kind = SESSION_EV_PREPARE,
                                .hold_limit_ms = req->hold_limit_ms,
                                .freeze_timeout_ms = req->freeze_timeout_ms,
+                               .rehearsal = req->rehearsal,
                                .n_parts = req->n_partitions};
     struct err *e = check_prepare(req);
     struct session_part *parts = e ? NULL : mem_array(req->n_partitions, sizeof *parts);

@@ -102,6 +102,7 @@ struct err *admin_serve(struct coord *c)
         {"ApplyGroup", RPC_OPERATOR, admin_apply_group},
         {"ListGroups", RPC_OPERATOR, admin_list_groups},
         {"CheckGroup", RPC_OPERATOR, admin_check_group},
+        {"RehearseGroup", RPC_OPERATOR, admin_rehearse_group},
         {"CreateSet", RPC_OPERATOR, admin_create_set},
         {"ListSets", RPC_OPERATOR, admin_list_sets},
         {"GetSet", RPC_OPERATOR, admin_get_set},

@@ -11,7 +11,9 @@ enum {
 };
 
 /* groups.c */
-rpc_handler admin_apply_group, admin_list_groups, admin_check_group;
+rpc_handler admin_apply_group, admin_list_groups;
+/* check.c */
+rpc_handler admin_check_group, admin_rehearse_group;
 /* sets.c */
 rpc_handler admin_create_set, admin_list_sets, admin_get_set, admin_cancel_set,
     admin_restore_set, admin_verify_set, admin_list_tasks;

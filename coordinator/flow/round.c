@@ -79,6 +79,8 @@ void round_check(const struct round *r)
             cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
         assert(!e);
     }
+    assert(!(r->conf.rehearsal &&
+             (recorded || r->storing || r->sm.state == ROUND_CAPTURING)));
     for (size_t i = 0; i < r->conf.n_nodes; i++) {
         assert(!(recorded && r->nodes[i].call == CALL_ABORT));
         assert(!(r->sm.state == ROUND_CAPTURING && !r->taken_over && r->n_epochs == 0));
@@ -127,7 +129,10 @@ static void begin_abort(struct round *r, int64_t now_ms, const char *why,
     sm_move(&r->sm, ROUND_ABORTING);
     r->deadline_ms = now_ms + ROUND_ABORT_TIMEOUT_MS;
     send_all(r, CALL_ABORT, out);
-    store(r, ROUND_ACT_STORE_ABORTED, out);
+    if (r->conf.rehearsal)
+        r->stored = true;
+    else
+        store(r, ROUND_ACT_STORE_ABORTED, out);
 }
 
 static void begin_record(struct round *r, struct round_acts *out)
@@ -154,6 +159,14 @@ static void add_proofs(struct round *r, const struct proof *proofs, size_t n)
     }
 }
 
+/* PROTOCOL.md step 1: the record exists, or a rehearsal needs none. */
+static void begin_prepare(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    sm_move(&r->sm, ROUND_PREPARING);
+    r->deadline_ms = now_ms + r->conf.prepare_timeout_ms;
+    send_all(r, CALL_PREPARE, out);
+}
+
 /* PROTOCOL.md step 2: every agent is prepared. */
 static void begin_freeze(struct round *r, int64_t now_ms, struct round_acts *out)
 {
@@ -171,6 +184,13 @@ static void begin_commit(struct round *r, const struct round_event *ev,
     r->cut_unix_ms = ev->unix_ms;
     r->deadline_ms = ev->now_ms + r->conf.hold_limit_ms + ROUND_COMMIT_SLACK_MS;
     send_all(r, CALL_COMMIT, out);
+}
+
+/* All are frozen, which is all that was to be seen. */
+static void end_rehearsal(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    r->rehearsed = true;
+    begin_abort(r, now_ms, "the rehearsal is over", out);
 }
 
 static void end_commit(struct round *r, int64_t now_ms, struct round_acts *out)
@@ -226,7 +246,9 @@ static void on_yes(struct round *r, const struct round_event *ev, struct round_a
         return;
     case ROUND_FREEZING:
         add_epochs(r, ev->epochs, ev->n_epochs);
-        if (all_done(r))
+        if (all_done(r) && r->conf.rehearsal)
+            end_rehearsal(r, ev->now_ms, out);
+        else if (all_done(r))
             begin_commit(r, ev, out);
         return;
     case ROUND_CAPTURING:
@@ -293,9 +315,7 @@ static void on_stored_ok(struct round *r, const struct round_event *ev,
         AUTO(str) char *why = mem_strdup(r->error);
         begin_abort(r, ev->now_ms, why, out);
     } else if (r->sm.state == ROUND_OPENING) {
-        sm_move(&r->sm, ROUND_PREPARING);
-        r->deadline_ms = ev->now_ms + r->conf.prepare_timeout_ms;
-        send_all(r, CALL_PREPARE, out);
+        begin_prepare(r, ev->now_ms, out);
     } else if (r->sm.state == ROUND_RECORDING) {
         finish(r, ROUND_CAPTURED, out);
     } else {
@@ -475,7 +495,10 @@ static void dispatch(struct round *r, const struct round_event *ev,
     switch (ev->kind) {
     case ROUND_EV_START:
         sm_move(&r->sm, ROUND_OPENING);
-        store(r, ROUND_ACT_STORE_OPEN, out);
+        if (r->conf.rehearsal)
+            begin_prepare(r, ev->now_ms, out);
+        else
+            store(r, ROUND_ACT_STORE_OPEN, out);
         return;
     case ROUND_EV_RECOVER:
         r->taken_over = true;

@@ -131,6 +131,7 @@ struct round_conf {
     int64_t hold_limit_ms;
     size_t n_parts; /* proofs needed: every partition of the set */
     size_t n_nodes;
+    bool rehearsal; /* ends by Abort once all are frozen, and stores nothing */
 };
 
 /* One agent of the round. */
@@ -144,7 +145,8 @@ struct round_node {
 /* Invariants, checked by round_check:
  *  1 all done in PREPARING before FREEZING is entered, likewise FREEZING before CAPTURING
  *  2 proofs are complete and verified from RECORDING to CAPTURED
- *  3 no ABORT was sent in or after RECORDING (until the record says ABORTED) */
+ *  3 no ABORT was sent in or after RECORDING (until the record says ABORTED)
+ *  4 a rehearsal stores nothing, and never gets to CAPTURING */
 struct round {
     struct sm sm;
     struct round_conf conf;
@@ -157,8 +159,9 @@ struct round {
     int64_t cut_unix_ms; /* when all were frozen */
     int64_t store_retry_at_ms;
     bool storing;    /* the outcome of a store or read back is outstanding */
-    bool stored;     /* ABORTING: the record says ABORTED */
+    bool stored;     /* ABORTING: the record says ABORTED, or there is none */
     bool taken_over; /* began with RECOVER */
+    bool rehearsed;  /* a rehearsal: all were frozen */
     char error[512]; /* why it aborts, for the record; empty if it does not */
 };
 

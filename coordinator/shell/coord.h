@@ -180,6 +180,11 @@ void locks_sweep(struct coord *c);
 typedef void run_begun_fn(void *arg, struct err *e, const Stillpoint__V1__SetRecord *r);
 void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
                 const char *actor, run_begun_fn *begun, void *arg);
+/* Freezes and thaws the group under its locks, without a record. Done on the loop when it
+ * is over, with a record that is nowhere stored: its parts' pauses, and in `error` why
+ * not all were frozen; or an error when it did not begin, or its end is not known. */
+void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
+                  const char *actor, run_begun_fn *over, void *arg);
 /* Takes over a set stored as PREPARING. */
 void run_recover(struct coord *c, struct set_entry *e);
 /* The live state, which may be FREEZING or CAPTURING. */

@@ -13,6 +13,12 @@ struct run_node {
     Stillpoint__V1__Signer *signer; /* of its proofs; owned; NULL: none yet */
 };
 
+/* How long the writers of a part were stopped by a round that ended by Abort. */
+struct run_pause {
+    int64_t us; /* 0: not at all, or nobody knows */
+    bool at_most;
+};
+
 struct run {
     struct coord *coord;
     struct run *next;
@@ -22,17 +28,19 @@ struct run {
     char *actor;                      /* who caused it; owned */
     struct run_node *nodes;           /* owned */
     size_t n_nodes;
+    struct run_pause *pauses;  /* owned, one a part of the draft */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
     int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
     bool recovering;
+    bool rehearsal; /* no record: the draft lives and ends with the run */
     int64_t lock_revision;
     int64_t lock_until_ms; /* give up then */
     bool started;          /* round and acts are initialised */
     struct round round;
     struct round_acts acts;
     struct loop_timer timer;
-    run_begun_fn *begun; /* NULL once told */
+    run_begun_fn *begun; /* NULL once told; of a rehearsal: at its end */
     void *begun_arg;
 };
 

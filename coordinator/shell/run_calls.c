@@ -33,6 +33,7 @@ static ProtobufCMessage *prepare_request(const struct run *r, size_t node)
     m->hold_limit_ms = r->draft->spec->hold_limit_ms;
     m->freeze_timeout_ms = r->draft->spec->freeze_timeout_ms;
     m->consistency = r->draft->spec->consistency;
+    m->rehearsal = r->rehearsal;
     const struct run_node *n = &r->nodes[node];
     for (size_t i = n->first; i < n->first + n->n; i++)
         *PB_APPEND(m, partitions) = mem_strdup(r->draft->parts[i]->partition);
@@ -132,6 +133,21 @@ static struct err *read_prepared(struct run *r, size_t node,
     return NULL;
 }
 
+/* Nothing is decided by it, so what makes no sense is passed over. */
+static void read_pauses(struct run *r, size_t node, const Stillpoint__V1__AbortReply *m)
+{
+    for (size_t i = 0; i < m->n_pauses; i++) {
+        const Stillpoint__V1__PartPause *p = m->pauses[i];
+        int64_t us = (p->thawed_at_ns - p->frozen_at_ns) / 1000;
+        if (p->frozen_at_ns < 0 || p->thawed_at_ns < p->frozen_at_ns)
+            continue;
+        for (size_t k = r->nodes[node].first; k < r->nodes[node].first + r->nodes[node].n;
+             k++)
+            if (strcmp(r->draft->parts[k]->partition, p->partition) == 0)
+                r->pauses[k] = (struct run_pause){us > 0 ? us : 1, p->at_most};
+    }
+}
+
 /* An agent speaks for its own node only, whatever it writes into a proof. */
 static struct err *check_speaker(const char *node, const struct reply *reply,
                                  const struct round_event *ev)
@@ -187,6 +203,9 @@ static struct err *read_reply(struct run *r, const struct call *k,
         if (i->state > STILLPOINT__V1__SESSION_STATE__SESSION_ABORTED)
             return err_new(ERR_CORRUPT, "it answers with state %d", (int)i->state);
         ev->view = (enum session_view)i->state;
+        break;
+    case CALL_ABORT:
+        read_pauses(r, k->node, (const void *)m);
         break;
     default:
         break;

@@ -137,6 +137,8 @@ void run_lock(struct run *r)
         meta_txn_if_mod(t, &k, 0);
         meta_txn_put(t, &k, r->set.text, c->lead.lease);
     }
+    if (r->rehearsal) /* a set's record has its own */
+        meta_txn_audit(t, r->actor, "group.rehearse", r->draft->group, "", r->set.text);
     store_submit(c, t, on_lock, free, mem_dup(&r->serial, sizeof r->serial));
 }
 

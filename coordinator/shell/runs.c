@@ -83,9 +83,9 @@ static void unlink_run(struct run *r)
 static void run_free(struct run *r)
 {
     loop_timer_cancel(r->coord->loop, &r->timer);
-    begun(r,
-          err_new(ERR_UNAVAILABLE, "the coordinator stopped leading; another one takes "
-                                   "over: see `stillpoint set list`"));
+    begun(r, err_new(ERR_UNAVAILABLE, "the coordinator stopped leading; %s",
+                     r->rehearsal ? "what was frozen thaws by itself"
+                                  : "another one takes over: see `stillpoint set list`"));
     struct set_entry *e = set_find(r->coord, r->set.text);
     if (e && e->run == r)
         e->run = NULL;
@@ -99,6 +99,7 @@ static void run_free(struct run *r)
         if (r->nodes[i].signer)
             wire_free(&r->nodes[i].signer->base);
     free(r->nodes);
+    free(r->pauses);
     free(r->domains);
     free(r->actor);
     free(r);
@@ -423,6 +424,17 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
     store_submit(c, t, after_unlock, NULL, NULL);
 }
 
+static void rehearsed(struct run *r)
+{
+    for (size_t i = 0; i < r->draft->n_parts; i++) {
+        r->draft->parts[i]->pause_us = r->pauses[i].us;
+        r->draft->parts[i]->pause_at_most = r->pauses[i].at_most;
+    }
+    if (!r->round.rehearsed)
+        pb_set(&r->draft->error, r->round.error);
+    begun(r, NULL);
+}
+
 static void finish(struct run *r)
 {
     struct coord *c = r->coord;
@@ -430,6 +442,8 @@ static void finish(struct run *r)
     log_info("round", "finished", "set=%s state=%s%s%s%s", r->set.text,
              sm_name(&r->round.sm), r->round.error[0] ? " error=\"" : "", r->round.error,
              r->round.error[0] ? "\"" : "");
+    if (r->rehearsal && !lost)
+        rehearsed(r);
     if (!lost)
         run_unlock(c, r->draft->group, r->lock_revision, r->domains, r->n_domains);
     AUTO(str) char *id = mem_strdup(r->set.text);
@@ -458,6 +472,7 @@ void run_locked(struct run *r)
         .hold_limit_ms = r->draft->spec->hold_limit_ms,
         .n_parts = r->draft->n_parts,
         .n_nodes = r->n_nodes,
+        .rehearsal = r->rehearsal,
     };
     memcpy(conf.token.incarnation, r->coord->incarnation, sizeof conf.token.incarnation);
     conf.token.revision = r->lock_revision;
@@ -486,6 +501,7 @@ static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
     c->runs = r;
     /* Parts ascend by node, so one node's stand together. */
     r->nodes = mem_array(draft->n_parts, sizeof *r->nodes);
+    r->pauses = mem_array(draft->n_parts, sizeof *r->pauses);
     for (size_t i = 0; i < draft->n_parts; i++) {
         const char *node = draft->parts[i]->node;
         if (r->n_nodes == 0 || strcmp(r->nodes[r->n_nodes - 1].name, node) != 0)
@@ -518,8 +534,9 @@ static Stillpoint__V1__SetRecord *new_record(const struct group_entry *g, const 
     return d;
 }
 
-void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
-                const char *actor, run_begun_fn *on_begun, void *arg)
+static void run_begin(struct coord *c, const struct group_entry *g, const char *set_id,
+                      const char *actor, bool rehearsal, run_begun_fn *on_begun,
+                      void *arg)
 {
     AUTO(plan) struct plan *plan = NULL;
     bool strict = g->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
@@ -536,11 +553,24 @@ void run_create(struct coord *c, const struct group_entry *g, const char *set_id
         return;
     }
     struct run *r = run_new(c, new_record(g, set_id, plan), actor);
+    r->rehearsal = rehearsal;
     r->begun = on_begun;
     r->begun_arg = arg;
     r->domains = STEAL(plan->domains);
     r->n_domains = plan->n_domains;
     run_lock(r);
+}
+
+void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
+                const char *actor, run_begun_fn *on_begun, void *arg)
+{
+    run_begin(c, g, set_id, actor, false, on_begun, arg);
+}
+
+void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
+                  const char *actor, run_begun_fn *over, void *arg)
+{
+    run_begin(c, g, id, actor, true, over, arg);
 }
 
 void run_recover(struct coord *c, struct set_entry *e)

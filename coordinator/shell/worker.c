@@ -92,19 +92,28 @@ static struct err *take_node(struct coord *c, const Stillpoint__V1__NodeRecord *
     return NULL;
 }
 
+static void add_verdict(Stillpoint__V1__RegisterReply *reply, const char *set,
+                        Stillpoint__V1__SetState state)
+{
+    Stillpoint__V1__Verdict *v = mem_alloc(sizeof *v);
+    stillpoint__v1__verdict__init(v);
+    pb_set(&v->set, set);
+    v->state = state;
+    *PB_APPEND(reply, verdicts) = v;
+}
+
 /* PROTOCOL.md step 5.4: the verdicts on what the agent still has open. */
 static void add_verdicts(struct coord *c, const Stillpoint__V1__RegisterRequest *req,
                          Stillpoint__V1__RegisterReply *reply)
 {
     for (size_t i = 0; i < req->n_open_sets; i++) {
         const struct set_entry *e = set_find(c, req->open_sets[i]->set);
-        if (!e || e->run)
-            continue;
-        Stillpoint__V1__Verdict *v = mem_alloc(sizeof *v);
-        stillpoint__v1__verdict__init(v);
-        pb_set(&v->set, e->record->set);
-        v->state = e->record->state;
-        *PB_APPEND(reply, verdicts) = v;
+        /* A rehearsal whose coordinator died has nobody else to end it. */
+        if (!e && req->open_sets[i]->rehearsal && !run_exists(c, req->open_sets[i]->set))
+            add_verdict(reply, req->open_sets[i]->set,
+                        STILLPOINT__V1__SET_STATE__SET_ABORTED);
+        if (e && !e->run)
+            add_verdict(reply, e->record->set, e->record->state);
     }
 }
 

@@ -127,8 +127,9 @@ static struct err *run(struct guard *g, char **word, size_t n)
     if (n == 1 && strcmp(word[0], "list") == 0)
         return do_list(g);
     if (n == 2 && strcmp(word[0], "abort") == 0) {
+        const struct guard_reply *r;
         struct set_id set = set_of(word[1]);
-        return guard_abort(g, &set, &token, CALL_MS);
+        return guard_abort(g, &set, &token, CALL_MS, &r);
     }
     if (n == 2 && strcmp(word[0], "sleep") == 0) {
         poll(NULL, 0, atoi(word[1]));
