@@ -38,7 +38,9 @@ static void item_why(const struct slot *s, unsigned i, struct guard_item *item)
 static void fill_armed(const struct slot *s, unsigned i, struct guard_item *item)
 {
     const struct slot_part *p = &s->parts[i];
-    item->pause_ms = p->pause_ms;
+    item->pause_ms = p->flush_ms + p->capture_ms;
+    item->flush_ms = p->flush_ms;
+    item->dirty_bytes = p->dirty_bytes;
     if (p->error.set || s->domains[p->domain].error.set)
         item_why(s, i, item);
 }

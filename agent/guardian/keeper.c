@@ -466,7 +466,7 @@ static bool domain_is_held(void *ctx, unsigned slot, const struct domain_id *dom
     (void)ctx;
     for (unsigned i = 0; i < KEEPER_SLOTS; i++) {
         const struct slot *s = &keeper.slots[i];
-        if (i == slot || slot_is_idle(s))
+        if (i == slot || s->probe || slot_is_idle(s))
             continue;
         for (unsigned d = 0; d < s->n_domains; d++)
             if (strcmp(s->domains[d].id.text, domain->text) == 0)

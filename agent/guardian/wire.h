@@ -29,7 +29,7 @@
 #include "common/model/token.h"
 
 #define GUARD_MAGIC 0x53504744u /* "SPGD" */
-#define GUARD_VERSION 1
+#define GUARD_VERSION 2
 #define GUARD_MAX_PARTS 256
 #define GUARD_TEXT_BYTES 320
 #define GUARD_PATH_BYTES 400
@@ -62,6 +62,7 @@ struct guard_request {
     struct digest digest; /* COMMIT: of all epochs of the set */
     int64_t hold_ms, freeze_timeout_ms;
     uint32_t from;                            /* LIST */
+    uint32_t probe;                           /* ARM: 1 */
     struct guard_part parts[GUARD_MAX_PARTS]; /* n of them are sent */
 };
 #define GUARD_REQUEST_BYTES(n)                                                           \
@@ -75,7 +76,7 @@ struct guard_item {
     struct epoch epoch;
     struct domain_id domain;
     struct capture_id capture;
-    int64_t pause_ms;
+    int64_t pause_ms, flush_ms, dirty_bytes;
     int64_t frozen_at_ns, captured_at_ns, thawed_at_ns; /* CLOCK_BOOTTIME */
     char text[GUARD_TEXT_BYTES];
     char path[GUARD_PATH_BYTES];

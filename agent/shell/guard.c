@@ -192,7 +192,7 @@ struct err *guard_open(const char *socket_path, int64_t timeout_ms, struct guard
 }
 
 struct err *guard_arm(struct guard *g, const struct set_id *set,
-                      const struct token *token, int64_t hold_ms,
+                      const struct token *token, bool probe, int64_t hold_ms,
                       const struct part_id *parts, size_t n, int64_t timeout_ms,
                       const struct guard_reply **out)
 {
@@ -202,6 +202,7 @@ struct err *guard_arm(struct guard *g, const struct set_id *set,
     struct guard_request *r = begin(g, GUARD_ARM);
     name_set(r, set, token);
     r->hold_ms = hold_ms;
+    r->probe = probe;
     r->n = (uint32_t)n;
     memset(r->parts, 0, n * sizeof(r->parts[0]));
     for (size_t i = 0; i < n; i++)

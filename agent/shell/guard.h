@@ -34,9 +34,10 @@ bool guard_is_broken(const struct guard *g);
 /* In all of these *out is borrowed until the next call on `g`. */
 
 /* Prepares (PROTOCOL.md 1.3). Items in the order of `parts`: GUARD_OK with domain and
- * pause_ms, or kind and text. Pauses above half of hold_ms are refused (0: none is). */
+ * pause_ms, or kind and text. Pauses above half of hold_ms are refused (0: none is).
+ * `probe`: only to look; others may arm the same, and it can only be aborted. */
 struct err *guard_arm(struct guard *g, const struct set_id *set,
-                      const struct token *token, int64_t hold_ms,
+                      const struct token *token, bool probe, int64_t hold_ms,
                       const struct part_id *parts, size_t n, int64_t timeout_ms,
                       const struct guard_reply **out) MUST_USE;
 /* Freezes what is armed. Items: GUARD_OK with domain, epoch, frozen_at_ns, or kind and

@@ -128,7 +128,8 @@ static struct err *ask(struct guard_job *j, struct guard *g, const struct guard_
         names = mem_array(j->n, sizeof *names);
         for (size_t i = 0; i < j->n; i++)
             names[i] = j->parts[i].part;
-        e = guard_arm(g, &j->set, &j->token, j->hold_ms, names, j->n, PERFORM_ARM_MS, r);
+        e = guard_arm(g, &j->set, &j->token, false, j->hold_ms, names, j->n,
+                      PERFORM_ARM_MS, r);
         free(names);
         return e;
     case SESSION_ACT_FREEZE:
@@ -198,6 +199,7 @@ static void armed(struct guard_job *j, struct session_event *ev)
         const struct guard_item *it = &j->reply->items[i];
         parts[i].part = it->part;
         parts[i].predicted_pause_ms = it->pause_ms;
+        parts[i].flush_ms = it->flush_ms;
         if (it->kind != GUARD_OK)
             snprintf(parts[i].error, sizeof parts[i].error, "%.255s", it->text);
     }

@@ -87,18 +87,25 @@ static struct err *begin(struct session_event *ev, const char *set,
     return token_from_pb(token, &ev->token);
 }
 
+struct err *service_partition(const struct agent *a, char *const *names, size_t i,
+                              const struct config_partition **out)
+{
+    *out = config_partition(a->conf, names[i]);
+    if (*out)
+        return NULL;
+    return err_new(ERR_NOT_FOUND,
+                   "field 'partitions[%zu]': the file of node '%s' has no partition "
+                   "'%.80s'",
+                   i, a->node.text, names[i]);
+}
+
 static struct err *prepare_parts(struct agent *a,
                                  const Stillpoint__V1__PrepareRequest *req,
                                  struct session_part *parts)
 {
     for (size_t i = 0; i < req->n_partitions; i++) {
-        const struct config_partition *p = config_partition(a->conf, req->partitions[i]);
-        if (!p)
-            return err_new(
-                ERR_NOT_FOUND,
-                "field 'partitions[%zu]': the file of node '%s' has no partition "
-                "'%.80s'",
-                i, a->node.text, req->partitions[i]);
+        const struct config_partition *p;
+        TRY(service_partition(a, req->partitions, i, &p));
         TRY(name_copy(parts[i].part.text, p->name, "partition"));
         TRY(place_domain(a->conf, p, &parts[i].domain));
     }
@@ -287,6 +294,7 @@ struct err *service_add(struct agent *a)
 {
     static const struct rpc_method methods[] = {
         {"Describe", RPC_COORDINATOR | RPC_OPERATOR, describe},
+        {"Check", RPC_COORDINATOR, check_serve},
         {"Prepare", RPC_COORDINATOR, prepare},
         {"Freeze", RPC_COORDINATOR, freeze},
         {"Commit", RPC_COORDINATOR, commit},

@@ -151,31 +151,6 @@ static int run_show(struct ctl *c)
                     CTL_FAILED);
 }
 
-static int run_check(struct ctl *c)
-{
-    AUTO(remote) struct remote *r = NULL;
-    AUTO(wire) ProtobufCMessage *m = NULL;
-    Stillpoint__V1__GroupRequest req = STILLPOINT__V1__GROUP_REQUEST__INIT;
-    req.group = (char *)c->args[0];
-    int status = remote_open(c, &r);
-    if (status == CTL_OK)
-        status = remote_call(r, "CheckGroup", &req.base, &m);
-    if (status != CTL_OK)
-        return status;
-    const Stillpoint__V1__CheckGroupReply *reply = (const void *)m;
-    if (c->json)
-        remote_print_json(m);
-    for (size_t i = 0; i < reply->n_parts; i++) {
-        const Stillpoint__V1__PartCheck *p = reply->parts[i];
-        if (!c->json)
-            printf("%s %s/%s  %s\n", p->error[0] ? "refused" : "ready  ", p->node,
-                   p->partition, p->error[0] ? p->error : p->domain);
-        if (p->error[0])
-            status = CTL_FAILED;
-    }
-    return status;
-}
-
 static const struct ctl_option options[] = {REMOTE_OPTIONS, {0}};
 static const struct ctl_option apply_options[] = {
     REMOTE_OPTIONS, {"file", "FILE", "the group file (YAML)", 'f'}, {0}};
@@ -187,8 +162,5 @@ const struct ctl_command ctl_group_commands[] = {
      run_list},
     {"group", "show", "GROUP", "show one group as a group file", options,
      "  stillpoint group show ledger\n", 1, 1, run_show},
-    {"group", "check", "GROUP",
-     "say whether a set could be taken now, and what is in the way", options,
-     "  stillpoint group check ledger\n", 1, 1, run_check},
     {0},
 };

@@ -227,7 +227,13 @@ static int give_up(struct remote *r, struct err *e)
 int remote_call(struct remote *r, const char *method, const ProtobufCMessage *req,
                 ProtobufCMessage **reply)
 {
-    const struct rpc_opts opts = {.timeout_ms = REMOTE_CALL_MS};
+    return remote_call_within(r, REMOTE_CALL_MS, method, req, reply);
+}
+
+int remote_call_within(struct remote *r, int64_t timeout_ms, const char *method,
+                       const ProtobufCMessage *req, ProtobufCMessage **reply)
+{
+    const struct rpc_opts opts = {.timeout_ms = timeout_ms};
     for (int tries = 0;;) {
         struct asking a = {.remote = r};
         a.pending = rpc_call_start(r->channels[r->current],

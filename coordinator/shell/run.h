@@ -13,10 +13,11 @@ struct run_node {
     Stillpoint__V1__Signer *signer; /* of its proofs; owned; NULL: none yet */
 };
 
-/* How long the writers of a part were stopped by a round that ended by Abort. */
-struct run_pause {
-    int64_t us; /* 0: not at all, or nobody knows */
-    bool at_most;
+/* What is known of a part beside its draft. */
+struct run_part {
+    int64_t flush_ms; /* as prepared: of its predicted pause, until it is frozen */
+    int64_t pause_us; /* by a round that ended by Abort; 0: none, or nobody knows */
+    bool at_most;     /* it was no longer than that */
 };
 
 struct run {
@@ -28,7 +29,7 @@ struct run {
     char *actor;                      /* who caused it; owned */
     struct run_node *nodes;           /* owned */
     size_t n_nodes;
-    struct run_pause *pauses;  /* owned, one a part of the draft */
+    struct run_part *parts;    /* owned, one a part of the draft */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
     int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
@@ -53,6 +54,8 @@ void run_refuse(struct run *r, struct err *e);
 
 /* run_lock.c: PROTOCOL.md step 0.2; ends in run_locked or run_refuse. */
 void run_lock(struct run *r);
+/* LIMIT when one transaction cannot hold so many locks. */
+struct err *run_check_locks(size_t n_domains) MUST_USE;
 void run_locked(struct run *r);
 void run_unlock(struct coord *c, const char *group, int64_t revision,
                 const struct domain_id *domains, size_t n);

@@ -5,6 +5,7 @@
 #include "common/base/mem.h"
 #include "common/obs/log.h"
 #include "common/wire/wire.h"
+#include "coordinator/flow/predict.h"
 #include "coordinator/shell/run.h"
 #include "stillpoint/v1/agent.pb-c.h"
 
@@ -118,19 +119,47 @@ struct reply {
     const Stillpoint__V1__Signer *signer; /* of the proofs; borrowed */
 };
 
+/* Each partition's pause was judged by its guardian; only here is it known that they add
+ * up. Those that have not answered count as nothing. */
+static struct err *judge_pause(const struct run *r)
+{
+    struct predict_part *parts = mem_array(r->draft->n_parts, sizeof *parts);
+    struct predict_node *nodes = mem_array(r->n_nodes, sizeof *nodes);
+    for (size_t n = 0; n < r->n_nodes; n++) {
+        for (size_t i = r->nodes[n].first; i < r->nodes[n].first + r->nodes[n].n; i++) {
+            int64_t flush_ms = r->parts[i].flush_ms;
+            parts[i] = (struct predict_part){
+                .node = n,
+                .flush_ms = flush_ms,
+                .capture_ms = r->draft->parts[i]->predicted_pause_ms - flush_ms};
+        }
+    }
+    int64_t reach_ms;
+    int64_t pause_ms =
+        predict_pauses(parts, r->draft->n_parts, nodes, r->n_nodes, &reach_ms);
+    free(parts);
+    free(nodes);
+    return predict_judge(pause_ms, r->draft->spec->hold_limit_ms);
+}
+
 static struct err *read_prepared(struct run *r, size_t node,
                                  const Stillpoint__V1__PrepareReply *m)
 {
     if (m->n_parts != r->nodes[node].n)
         return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
                        r->nodes[node].n);
-    for (size_t i = 0; i < m->n_parts; i++)
-        for (size_t k = 0; k < r->nodes[node].n; k++) {
-            Stillpoint__V1__Part *p = r->draft->parts[r->nodes[node].first + k];
-            if (strcmp(p->partition, m->parts[i]->partition) == 0)
-                p->predicted_pause_ms = m->parts[i]->predicted_pause_ms;
+    size_t first = r->nodes[node].first;
+    for (size_t i = 0; i < m->n_parts; i++) {
+        const Stillpoint__V1__PartPrepared *said = m->parts[i];
+        TRY(predict_check(said->predicted_pause_ms, said->flush_ms));
+        for (size_t k = first; k < first + r->nodes[node].n; k++) {
+            if (strcmp(r->draft->parts[k]->partition, said->partition) != 0)
+                continue;
+            r->draft->parts[k]->predicted_pause_ms = said->predicted_pause_ms;
+            r->parts[k].flush_ms = said->flush_ms;
         }
-    return NULL;
+    }
+    return judge_pause(r);
 }
 
 /* Nothing is decided by it, so what makes no sense is passed over. */
@@ -138,13 +167,15 @@ static void read_pauses(struct run *r, size_t node, const Stillpoint__V1__AbortR
 {
     for (size_t i = 0; i < m->n_pauses; i++) {
         const Stillpoint__V1__PartPause *p = m->pauses[i];
-        int64_t us = (p->thawed_at_ns - p->frozen_at_ns) / 1000;
         if (p->frozen_at_ns < 0 || p->thawed_at_ns < p->frozen_at_ns)
             continue;
+        int64_t us = (p->thawed_at_ns - p->frozen_at_ns) / 1000;
         for (size_t k = r->nodes[node].first; k < r->nodes[node].first + r->nodes[node].n;
              k++)
-            if (strcmp(r->draft->parts[k]->partition, p->partition) == 0)
-                r->pauses[k] = (struct run_pause){us > 0 ? us : 1, p->at_most};
+            if (strcmp(r->draft->parts[k]->partition, p->partition) == 0) {
+                r->parts[k].pause_us = us > 0 ? us : 1;
+                r->parts[k].at_most = p->at_most;
+            }
     }
 }
 

@@ -116,15 +116,23 @@ static void find_domains(struct run *r)
     }
 }
 
+struct err *run_check_locks(size_t n_domains)
+{
+    if (n_domains + 1 <= META_TXN_OPS)
+        return NULL;
+    return err_new(ERR_LIMIT, "%zu freeze domains in one group, at most %d", n_domains,
+                   META_TXN_OPS - 1);
+}
+
 void run_lock(struct run *r)
 {
     struct coord *c = r->coord;
     find_domains(r);
     if (r->lock_until_ms == 0)
         r->lock_until_ms = loop_now_ms() + COORD_LOCK_WAIT_MS;
-    if (r->n_domains + 1 > META_TXN_OPS) {
-        run_refuse(r, err_new(ERR_LIMIT, "%zu freeze domains in one group, at most %d",
-                              r->n_domains, META_TXN_OPS - 1));
+    struct err *e = run_check_locks(r->n_domains);
+    if (e) {
+        run_refuse(r, e);
         return;
     }
     struct meta_txn *t = meta_txn_new();

@@ -99,7 +99,7 @@ static void run_free(struct run *r)
         if (r->nodes[i].signer)
             wire_free(&r->nodes[i].signer->base);
     free(r->nodes);
-    free(r->pauses);
+    free(r->parts);
     free(r->domains);
     free(r->actor);
     free(r);
@@ -427,8 +427,8 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
 static void rehearsed(struct run *r)
 {
     for (size_t i = 0; i < r->draft->n_parts; i++) {
-        r->draft->parts[i]->pause_us = r->pauses[i].us;
-        r->draft->parts[i]->pause_at_most = r->pauses[i].at_most;
+        r->draft->parts[i]->pause_us = r->parts[i].pause_us;
+        r->draft->parts[i]->pause_at_most = r->parts[i].at_most;
     }
     if (!r->round.rehearsed)
         pb_set(&r->draft->error, r->round.error);
@@ -501,7 +501,7 @@ static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
     c->runs = r;
     /* Parts ascend by node, so one node's stand together. */
     r->nodes = mem_array(draft->n_parts, sizeof *r->nodes);
-    r->pauses = mem_array(draft->n_parts, sizeof *r->pauses);
+    r->parts = mem_array(draft->n_parts, sizeof *r->parts);
     for (size_t i = 0; i < draft->n_parts; i++) {
         const char *node = draft->parts[i]->node;
         if (r->n_nodes == 0 || strcmp(r->nodes[r->n_nodes - 1].name, node) != 0)
