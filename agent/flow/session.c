@@ -271,6 +271,19 @@ static struct err *check_owner(const struct sessions *s, const struct session *s
     return NULL;
 }
 
+struct err *sessions_check_frozen(const struct sessions *s, const struct set_id *id,
+                                  const struct token *token)
+{
+    const struct session *set = sessions_find(s, id);
+    if (!set)
+        return err_new(ERR_CONFLICT, "set '%s' was never prepared on this node",
+                       id->text);
+    TRY(check_owner(s, set, token));
+    if (set->sm.state != SESSION_FROZEN)
+        return err_new(ERR_CONFLICT, "set '%s' is not frozen on this node", id->text);
+    return NULL;
+}
+
 /* ---- step 1: prepare ---- */
 
 static bool holds_domain(const struct session *set, const struct domain_id *domain)

@@ -165,6 +165,9 @@ void sessions_restarted(struct sessions *s, struct session_acts *out);
 void sessions_step(struct sessions *s, const struct session_event *ev,
                    struct session_acts *out);
 
+/* NULL when the set is frozen here, under this very token. */
+struct err *sessions_check_frozen(const struct sessions *s, const struct set_id *set,
+                                  const struct token *token) MUST_USE;
 /* The set on this node, or NULL. Borrowed until the next step. */
 struct session *sessions_find(const struct sessions *s, const struct set_id *set);
 /* Asserts: no set's token is above its domains' journaled ones; captured sets have a

@@ -272,10 +272,17 @@ static void list_or_drop(const struct conn *c, const struct guard_request *r)
     janitor_request(&keeper.janitor, c->id, r, note);
 }
 
+static void greet(const struct conn *c, const struct guard_request *r)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "stillpoint-guardian %d", (int)getpid());
+    plain(c->id, r, GUARD_OK, text);
+}
+
 static void serve(const struct conn *c, const struct guard_request *r)
 {
     if (r->type == GUARD_HELLO)
-        plain(c->id, r, GUARD_OK, "stillpoint-guardian");
+        greet(c, r);
     else if (r->type == GUARD_LIST || r->type == GUARD_DROP)
         list_or_drop(c, r);
     else

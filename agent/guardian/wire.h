@@ -2,7 +2,7 @@
  * other end must be root: one request, one reply, each one datagram of a header and `n`
  * fixed-size items. Partitions are named; paths and commands are not for the wire (I10).
  *
- *   - HELLO → text says who answers
+ *   - HELLO → text says who answers: "stillpoint-guardian PID"
  *   - ARM: set, token, hold_ms (0: do not judge the pause), parts' names, probe (only to
  *     check: it holds no domain and cannot freeze) → per part: ok or kind and text;
  *     domain, pause_ms, flush_ms, dirty_bytes. Those that are ok are armed.

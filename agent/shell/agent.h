@@ -1,9 +1,10 @@
 /* One agent process: what its files share. Loop thread only, but for jobs, which own what
  * they are given.
  *
- *   main.c start and stop · service.c AgentService · check.c its Check · perform.c what
- * sessions ask for · register.c the coordinators · tasks.c work after the cut · link.c
- * the guardian's presence and its captures · journal.c · config.c · guard.c */
+ *   main.c start and stop · service.c AgentService · check.c drill.c its Check and Drill
+ * · perform.c what sessions ask for · register.c the coordinators · tasks.c work after
+ * the cut · link.c the guardian's presence and its captures · journal.c · config.c ·
+ * guard.c */
 #ifndef AGENT_SHELL_AGENT_H
 #define AGENT_SHELL_AGENT_H
 
@@ -143,6 +144,14 @@ void service_end_streams(struct agent *a);
 /* ---- check.c ---- */
 /* AgentService.Check. */
 void check_serve(struct rpc_call *call, const ProtobufCMessage *m, void *ctx);
+
+/* LIMIT when too many checks wait already. */
+struct err *check_room(const struct agent *a) MUST_USE;
+
+/* ---- drill.c ---- */
+/* AgentService.Drill and Remains. */
+void drill_serve(struct rpc_call *call, const ProtobufCMessage *m, void *ctx);
+void remains_serve(struct rpc_call *call, const ProtobufCMessage *m, void *ctx);
 
 /* ---- register.c ---- */
 void register_start(struct agent *a);

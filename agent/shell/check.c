@@ -93,11 +93,17 @@ static void job_done(void *arg)
     job_free(j);
 }
 
+struct err *check_room(const struct agent *a)
+{
+    if (a->checks < AGENT_MAX_CHECKS)
+        return NULL;
+    return err_new(ERR_LIMIT, "%d checks wait already: try again", a->checks);
+}
+
 static struct err *begin(struct agent *a, const Stillpoint__V1__CheckRequest *req,
                          struct part_id *parts)
 {
-    if (a->checks >= AGENT_MAX_CHECKS)
-        return err_new(ERR_UNAVAILABLE, "%d checks wait already: try again", a->checks);
+    TRY(check_room(a));
     for (size_t i = 0; i < req->n_partitions; i++) {
         const struct config_partition *p;
         TRY(service_partition(a, req->partitions, i, &p));

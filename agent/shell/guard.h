@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "agent/guardian/wire.h"
 #include "common/base/attr.h"
@@ -27,6 +28,10 @@ void guard_close(struct guard *g);
 DEFINE_AUTO(guard, struct guard *, guard_close);
 /* For poll(2): readable outside of a call means that the guardian is gone. */
 int guard_fd(const struct guard *g);
+
+/* The guardian's process. CONFLICT unless it says itself that it is the one at the other
+ * end: whoever made the socket for it would be taken for it otherwise. */
+struct err *guard_process(const struct guard *g, pid_t *out) MUST_USE;
 
 /* True once a call ended without its answer: close it, and what it armed is thawed. */
 bool guard_is_broken(const struct guard *g);

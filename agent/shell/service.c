@@ -63,6 +63,7 @@ Stillpoint__V1__NodeRecord *service_describe(struct agent *a)
     pb_set(&m->address, a->conf->advertise ? a->conf->advertise : a->conf->listen);
     pb_set(&m->version, STILLPOINT_VERSION);
     pb_set(&m->boot_id, a->boot_id);
+    m->drills = a->conf->drills;
     for (size_t i = 0; i < a->conf->n_partitions; i++)
         *PB_APPEND(m, partitions) = describe_part(a, &a->conf->partitions[i]);
     for (size_t i = 0; i < a->conf->n_repositories; i++)
@@ -296,6 +297,8 @@ struct err *service_add(struct agent *a)
         {"Describe", RPC_COORDINATOR | RPC_OPERATOR, describe},
         {"Check", RPC_COORDINATOR, check_serve},
         {"Prepare", RPC_COORDINATOR, prepare},
+        {"Drill", RPC_COORDINATOR, drill_serve},
+        {"Remains", RPC_COORDINATOR, remains_serve},
         {"Freeze", RPC_COORDINATOR, freeze},
         {"Commit", RPC_COORDINATOR, commit},
         {"Abort", RPC_COORDINATOR, abort_set},

@@ -103,6 +103,8 @@ struct err *admin_serve(struct coord *c)
         {"ListGroups", RPC_OPERATOR, admin_list_groups},
         {"CheckGroup", RPC_OPERATOR, admin_check_group},
         {"RehearseGroup", RPC_OPERATOR, admin_rehearse_group},
+        {"ListDrills", RPC_OPERATOR, admin_list_drills},
+        {"SetRemains", RPC_OPERATOR, admin_set_remains},
         {"CreateSet", RPC_OPERATOR, admin_create_set},
         {"ListSets", RPC_OPERATOR, admin_list_sets},
         {"GetSet", RPC_OPERATOR, admin_get_set},

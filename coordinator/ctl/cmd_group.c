@@ -19,6 +19,7 @@ struct group_file {
     int consistency;
     int64_t prepare_timeout_ms, freeze_timeout_ms, hold_limit_ms;
     char *repository;
+    bool drillable;
 };
 
 static const char *const consistency_names[] = {"strict", "relaxed", NULL};
@@ -38,6 +39,7 @@ static const struct schema_field fields[] = {
     {"hold_limit", SCHEMA_DURATION, AT(hold_limit_ms), .fallback = "10s", .min = 100,
      .max = 60000},
     {"repository", SCHEMA_NAME, AT(repository), .required = true},
+    {"drillable", SCHEMA_BOOL, AT(drillable)},
 };
 static const struct schema group_schema = {sizeof(struct group_file), fields,
                                            ARRAY_LEN(fields)};
@@ -64,7 +66,8 @@ static void print_group(const struct ctl *c, const Stillpoint__V1__GroupSpec *g)
     printf("prepare_timeout: %lldms\nfreeze_timeout: %lldms\nhold_limit: %lldms\n",
            (long long)g->prepare_timeout_ms, (long long)g->freeze_timeout_ms,
            (long long)g->hold_limit_ms);
-    printf("repository: %s\n# version %lld\n", g->repository, (long long)g->version);
+    printf("repository: %s\n%s# version %lld\n", g->repository,
+           g->drillable ? "drillable: true\n" : "", (long long)g->version);
 }
 
 static int run_apply(struct ctl *c)
@@ -84,6 +87,7 @@ static int run_apply(struct ctl *c)
     spec.freeze_timeout_ms = f.freeze_timeout_ms;
     spec.hold_limit_ms = f.hold_limit_ms;
     spec.repository = f.repository;
+    spec.drillable = f.drillable;
     Stillpoint__V1__ApplyGroupRequest req = STILLPOINT__V1__APPLY_GROUP_REQUEST__INIT;
     req.spec = &spec;
     AUTO(remote) struct remote *r = NULL;

@@ -3,6 +3,7 @@
 #ifndef COORDINATOR_SHELL_RUN_H
 #define COORDINATOR_SHELL_RUN_H
 
+#include "coordinator/flow/drill.h"
 #include "coordinator/shell/coord.h"
 
 struct run_node {
@@ -34,6 +35,9 @@ struct run {
     size_t n_domains;
     int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
     bool recovering;
+    const struct drill *drill; /* NULL: none, or it was caused */
+    bool withheld;             /* Commits wait for drill_timer */
+    struct loop_timer drill_timer;
     bool rehearsal; /* no record: the draft lives and ends with the run */
     int64_t lock_revision;
     int64_t lock_until_ms; /* give up then */
@@ -62,5 +66,9 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
 
 /* run_calls.c: one call to one agent; its answer is fed to the round. */
 void run_call(struct run *r, size_t node, enum round_call call);
+
+/* run_drill.c: true when the round's drill has taken the act over: it is performed later.
+ */
+bool run_drill(struct run *r, const struct round_act *a);
 
 #endif

@@ -1,5 +1,6 @@
 /* Rounds: takes the locks, performs what the round core asks for, stores what it decides.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,7 @@ static void unlink_run(struct run *r)
 static void run_free(struct run *r)
 {
     loop_timer_cancel(r->coord->loop, &r->timer);
+    loop_timer_cancel(r->coord->loop, &r->drill_timer);
     begun(r, err_new(ERR_UNAVAILABLE, "the coordinator stopped leading; %s",
                      r->rehearsal ? "what was frozen thaws by itself"
                                   : "another one takes over: see `stillpoint set list`"));
@@ -365,6 +367,8 @@ static void on_timer(void *arg)
 static void perform(struct run *r, const struct round_act *a)
 {
     int64_t wait = a->at_ms - loop_now_ms();
+    if (run_drill(r, a))
+        return;
     switch (a->kind) {
     case ROUND_ACT_CALL:
         run_call(r, a->node, a->call);
@@ -424,12 +428,21 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
     store_submit(c, t, after_unlock, NULL, NULL);
 }
 
+/* True when there is one. */
+static bool fill_pauses(const struct run *r, Stillpoint__V1__SetRecord *d)
+{
+    bool any = false;
+    for (size_t i = 0; i < d->n_parts; i++) {
+        d->parts[i]->pause_us = r->parts[i].pause_us;
+        d->parts[i]->pause_at_most = r->parts[i].at_most;
+        any |= r->parts[i].pause_us != 0;
+    }
+    return any;
+}
+
 static void rehearsed(struct run *r)
 {
-    for (size_t i = 0; i < r->draft->n_parts; i++) {
-        r->draft->parts[i]->pause_us = r->parts[i].pause_us;
-        r->draft->parts[i]->pause_at_most = r->parts[i].at_most;
-    }
+    fill_pauses(r, r->draft);
     if (!r->round.rehearsed)
         pb_set(&r->draft->error, r->round.error);
     begun(r, NULL);
@@ -447,8 +460,13 @@ static void finish(struct run *r)
     if (!lost)
         run_unlock(c, r->draft->group, r->lock_revision, r->domains, r->n_domains);
     AUTO(str) char *id = mem_strdup(r->set.text);
-    run_free(r);
     struct set_entry *e = set_find(c, id);
+    AUTO(wire) ProtobufCMessage *noted = e ? pb_copy(&e->record->base) : NULL;
+    bool paused = r->round.sm.state == ROUND_ABORTED && e &&
+                  fill_pauses(r, (Stillpoint__V1__SetRecord *)noted);
+    run_free(r);
+    if (paused) /* the verdict went first: it must not wait for agents that are away */
+        set_store(c, e, (Stillpoint__V1__SetRecord *)STEAL(noted), "set.pauses");
     if (e && !lost)
         set_advance(c, e);
     if (e)
@@ -535,8 +553,8 @@ static Stillpoint__V1__SetRecord *new_record(const struct group_entry *g, const 
 }
 
 static void run_begin(struct coord *c, const struct group_entry *g, const char *set_id,
-                      const char *actor, bool rehearsal, run_begun_fn *on_begun,
-                      void *arg)
+                      const char *actor, const Stillpoint__V1__Drill *drill,
+                      bool rehearsal, run_begun_fn *on_begun, void *arg)
 {
     AUTO(plan) struct plan *plan = NULL;
     bool strict = g->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
@@ -554,6 +572,11 @@ static void run_begin(struct coord *c, const struct group_entry *g, const char *
     }
     struct run *r = run_new(c, new_record(g, set_id, plan), actor);
     r->rehearsal = rehearsal;
+    if (drill) {
+        r->draft->drill = (Stillpoint__V1__Drill *)pb_copy(&drill->base);
+        AUTO(err) struct err *none = drill_find(drill->name, &r->drill);
+        assert(!none);
+    }
     r->begun = on_begun;
     r->begun_arg = arg;
     r->domains = STEAL(plan->domains);
@@ -562,15 +585,16 @@ static void run_begin(struct coord *c, const struct group_entry *g, const char *
 }
 
 void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
-                const char *actor, run_begun_fn *on_begun, void *arg)
+                const char *actor, const Stillpoint__V1__Drill *drill,
+                run_begun_fn *on_begun, void *arg)
 {
-    run_begin(c, g, set_id, actor, false, on_begun, arg);
+    run_begin(c, g, set_id, actor, drill, false, on_begun, arg);
 }
 
 void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
                   const char *actor, run_begun_fn *over, void *arg)
 {
-    run_begin(c, g, id, actor, true, over, arg);
+    run_begin(c, g, id, actor, NULL, true, over, arg);
 }
 
 void run_recover(struct coord *c, struct set_entry *e)

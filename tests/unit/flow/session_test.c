@@ -242,6 +242,29 @@ START_TEST(a_rehearsal_is_never_captured)
 }
 END_TEST
 
+/* A drill is fenced like a command: under the token that froze the set, and no other. */
+START_TEST(a_fault_is_for_a_frozen_set_and_its_token_only)
+{
+    struct world w;
+    at(&w, SESSION_PREPARED);
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &w.cut.token), ERR_CONFLICT);
+    end(&w);
+    at(&w, SESSION_FROZEN);
+    struct token token = w.cut.token;
+    ck_ok(sessions_check_frozen(&w.s, &w.cut.set, &token));
+    token.revision--;
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &token), ERR_STALE_TOKEN);
+    token.revision += 2;
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &token), ERR_CONFLICT);
+    ck_err(sessions_check_frozen(&w.s, &(struct set_id){"other"}, &w.cut.token),
+           ERR_CONFLICT);
+    end(&w);
+    at(&w, SESSION_CAPTURED);
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &w.cut.token), ERR_CONFLICT);
+    end(&w);
+}
+END_TEST
+
 static void undone_with(struct world *w, int64_t frozen_ns, int64_t thawed_ns)
 {
     struct session_part part = w->part;
@@ -651,6 +674,7 @@ int main(void)
     tcase_add_test(tc, every_promise_is_journaled_before_it_is_made);
     tcase_add_test(tc, a_proof_names_the_epochs_of_all_members);
     tcase_add_test(tc, a_rehearsal_is_never_captured);
+    tcase_add_test(tc, a_fault_is_for_a_frozen_set_and_its_token_only);
     tcase_add_test(tc, an_aborted_set_tells_how_long_it_was_frozen);
     tcase_add_test(tc, a_guardian_that_forgot_when_it_thawed_bounds_the_pause);
     tcase_add_loop_test(tc, a_repeated_request_gets_the_recorded_answer_and_has_no_effect,
