@@ -150,6 +150,13 @@ static int report_verdict(struct drill *d, const SetRecord *begun, ProtobufCMess
     return CTL_OK;
 }
 
+/* A set that went well because nothing happened to it proves nothing. */
+static void report_fault(struct drill *d, const SetRecord *s)
+{
+    if (s && s->drill && s->drill->error[0])
+        promise(d, false, "the fault", "caused", s->drill->error);
+}
+
 static int report_pauses(struct drill *d, const char *id)
 {
     AUTO(wire) ProtobufCMessage *m = NULL;
@@ -314,6 +321,8 @@ static int drill(struct drill *d)
     const SetRecord *first = (const SetRecord *)begun;
     if (status == CTL_OK)
         status = report_verdict(d, first, &decided);
+    if (status == CTL_OK)
+        report_fault(d, (const SetRecord *)decided);
     if (status == CTL_OK)
         status = report_pauses(d, first->set);
     if (status == CTL_OK)

@@ -53,6 +53,7 @@ static void on_drilled(void *arg, struct err *e, const ProtobufCMessage *m)
     if (owned && owned->kind != ERR_UNAVAILABLE && owned->kind != ERR_TIMEOUT) {
         AUTO(str) char *text = err_text(owned);
         AUTO(str) char *why = mem_printf("the drill could not be caused: %s", text);
+        pb_set(&r->draft->drill->error, text);
         run_feed(r, &(struct round_event){.kind = ROUND_EV_CANCEL, .reason = why});
         return;
     }

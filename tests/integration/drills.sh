@@ -126,12 +126,16 @@ check_refusals() {
     check "the agent lives" kill -0 "$(<"$LAB/run/agent-1.pid")"
 }
 
-# Node 2 takes its consent back.
+node_2_says_no() { "$cli" node list --json | jq -e '.nodes[] | select(.node == "node-2") | .drills | not'; }
+
+# Node 2 takes its consent back. Until its coordinator hears of it, only the agent itself knows.
 check_consent() {
     lab_stop agent-2
     sed -i 's/^drills: true/drills: false/' "$LAB/etc/node-2.yaml"
     lab_agent 2
-    lab_wait 15 lab_all_ready
+    says "a fault that is not caused is no success" 1 "does not allow drills" \
+        "$cli" drill kill-agent-frozen ledger --yes --node node-2
+    lab_wait 15 node_2_says_no
     says "an agent whose file says no" 1 "node 'node-2' does not allow drills: add 'drills: true'" \
         "$cli" drill kill-agent-frozen ledger --yes --node node-2
     says "nor if it is asked by itself" 0 "^DENIED .*'node-2' does not allow drills" \
