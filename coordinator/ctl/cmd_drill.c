@@ -12,6 +12,7 @@
 #include "common/wire/convert.h"
 #include "common/wire/wire.h"
 #include "coordinator/ctl/cmd_cluster.h"
+#include "coordinator/ctl/print_set.h"
 #include "coordinator/ctl/remote.h"
 
 enum {
@@ -111,8 +112,7 @@ static char *milliseconds(double ms)
 static void report_pause(struct drill *d, const Stillpoint__V1__Part *p)
 {
     double limit_ms = (double)(d->hold_limit_ms + DRILL_PAUSE_MS);
-    double ms = p->proof ? (double)(p->proof->thawed_at_ns - p->proof->frozen_at_ns) / 1e6
-                         : (double)p->pause_us / 1000;
+    double ms = print_pause_ms(p);
     AUTO(str) char *what = mem_printf("pause of %s/%s", p->node, p->partition);
     AUTO(str) char *most = mem_printf("at most %.0f ms", limit_ms);
     AUTO(str) char *seen = milliseconds(ms);
