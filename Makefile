@@ -2,8 +2,10 @@
 #
 # VARIANT chooses the instrumentation and the folder under build/:
 #   release (default) · asan (ASan+UBSan) · tsan · fuzz (clang's, for tests/fuzz/run)
+#   unfenced (token checks taken out when linking, for tests/integration/fencing.sh)
 # CC chooses the compiler; both gcc and clang must build without a warning.
 
+comma   := ,
 VARIANT ?= release
 CC      := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
 B       := build/$(VARIANT)-$(notdir $(CC))
@@ -14,11 +16,14 @@ DESTDIR ?=
 CFLAGS_asan    := -DSTILLPOINT_FAILPOINTS -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan    := -O1 -fsanitize=thread -fno-omit-frame-pointer
 CFLAGS_fuzz    := -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+CFLAGS_unfenced := -DSTILLPOINT_FAILPOINTS -O1
 CFLAGS_release := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS  := -std=gnu11 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
            -Wvla -Wpointer-arith -Wwrite-strings -fno-common -fPIE $(CFLAGS_$(VARIANT))
 CPPFLAGS := -D_GNU_SOURCE -I. -isystem $(GEN) -MMD -MP
 LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro,-z,now $(filter -fsanitize%,$(CFLAGS_$(VARIANT)))
+WRAP_O  := $(if $(filter unfenced,$(VARIANT)),$(B)/tests/tools/wrap/unfenced.o)
+LDFLAGS += $(if $(WRAP_O),-Wl$(comma)--wrap=token_compare$(comma)--wrap=etcd_if)
 LDLIBS  := -lgrpc -lgpr -lprotobuf-c -lcurl -lyaml -lssl -lcrypto -lzstd -ljansson -lyajl \
            -lsystemd -lfuse3 -lpthread -lm
 TEST_LIBS := -lcheck -lsubunit -lrt -lm
@@ -105,7 +110,7 @@ $(B)/stillpoint-coordinator: $(B)/coordinator/shell/main.o $(LIB_COORD) $(LIB_CO
 $(B)/stillpoint: $(call obj,$(CTL_C)) $(LIB_COMMON)
 $(B)/stillpoint-agent: $(B)/agent/shell/main.o $(LIB_AGENT) $(LIB_COMMON)
 $(B)/stillpoint-guardian: $(B)/agent/guardian/main.o $(LIB_AGENT) $(LIB_COMMON)
-$(PROGRAMS):
+$(PROGRAMS): $(WRAP_O)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(UNITS): $(B)/%: $(B)/%.o $(LIB_COORD) $(LIB_AGENT) $(LIB_COMMON)

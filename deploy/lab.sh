@@ -27,13 +27,14 @@ lab_die() {
     exit 1
 }
 
-# lab_wait SECONDS COMMAND…: until the command succeeds.
+# lab_wait SECONDS COMMAND…: until the command succeeds. Asks ever less often, since it may be a whole program.
 lab_wait() {
-    local until=$((SECONDS + $1))
+    local until=$((SECONDS + $1)) pause_ms=30
     shift
     until "$@" >/dev/null 2>&1; do
         ((SECONDS < until)) || return 1
-        sleep 0.05
+        sleep "0.$(printf '%03d' "$pause_ms")"
+        pause_ms=$((pause_ms < 300 ? pause_ms * 3 / 2 : 300))
     done
 }
 

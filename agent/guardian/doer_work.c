@@ -12,21 +12,23 @@
 
 #include "agent/guardian/capture.h"
 #include "agent/guardian/clock.h"
+#include "agent/guardian/lookout.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/prepare.h"
 #include "agent/guardian/quiesce.h"
-#include "agent/guardian/writers.h"
 #include "common/base/mem.h"
 #include "common/obs/log.h"
 
 #define NOT_IN_CALL (-1)
 
-/* Two threads: the one that works, and one that waits for the keeper's death, because the
- * first may hang in a call just then. What they share is atomic or fixed once armed. */
+/* Three threads: the one that works; one that waits for the keeper's death, because the
+ * first may hang in a call just then; and the lookout's. What they share is atomic or
+ * fixed once armed. */
 struct work {
     const struct config *config;
     struct doer_shared *shared;
     int socket, keeper_pidfd;
+    struct lookout *lookout;
     struct prepare prepare;
     struct quiesce domains[HOLD_MAX_DOMAINS]; /* fixed before the first freeze */
     uint8_t order[HOLD_MAX_DOMAINS];          /* in which they were frozen */
@@ -157,6 +159,7 @@ static struct err *arm_member(struct work *w, unsigned i, struct prepare_cost *c
 
 static void do_arm(struct work *w, const struct doer_request *q)
 {
+    lookout_end(w->lookout);
     w->prepare = (struct prepare){.config = w->config,
                                   .n_members = q->n,
                                   .n_domains = q->n_domains,
@@ -181,17 +184,6 @@ static void do_arm(struct work *w, const struct doer_request *q)
     finish(w, HOLD_DO_ARM, 0, NULL);
 }
 
-/* Writers that opened since Prepare, now that those inside stand still. */
-static struct err *check_writers(struct work *w, unsigned domain)
-{
-    for (unsigned i = 0; i < w->prepare.n_members; i++) {
-        const struct config_partition *p = w->prepare.members[i];
-        if (w->prepare.domain_of[i] == domain && p->quiesce.method == CONFIG_CGROUP)
-            TRY(writers_check(p, place_domain_cgroup(w->config, p)));
-    }
-    return NULL;
-}
-
 static void do_freeze(struct work *w, const struct doer_request *q)
 {
     struct quiesce *d = &w->domains[q->index];
@@ -204,11 +196,10 @@ static void do_freeze(struct work *w, const struct doer_request *q)
     w->in_call = NOT_IN_CALL;
     while (w->orphan)
         pause(); /* the watcher ends this process */
-    if (!e) {
-        e = check_writers(w, q->index);
-        r.undo = true;
-    }
+    r.undo |= e == NULL;
     r.at_ns = clock_ns();
+    if (!e) /* writers that opened since Prepare */
+        lookout_begin(w->lookout, q->index);
     conclude(&r, e);
     say(w, &r, -1);
 }
@@ -220,6 +211,15 @@ static void do_capture(struct work *w, const struct doer_request *q)
     conclude(&r, capture_take(p, q->id, &r.undo));
     r.at_ns = clock_ns();
     say(w, &r, -1);
+}
+
+/* The domain is thawed: only now may the search for other writers be waited for. */
+static struct err *publish(struct work *w, const struct doer_request *q)
+{
+    const struct config_partition *p = &w->config->partitions[q->part];
+    if (p->quiesce.method == CONFIG_CGROUP)
+        TRY(lookout_result(w->lookout, w->prepare.domain_of[q->index]));
+    return capture_publish(p, q->id);
 }
 
 struct listing {
@@ -294,7 +294,7 @@ static void serve(struct work *w, const struct doer_request *q)
                w->domains[q->index].ops->recheck(&w->domains[q->index]));
         break;
     case HOLD_DO_PUBLISH:
-        finish(w, q->op, q->index, capture_publish(p, q->id));
+        finish(w, q->op, q->index, publish(w, q));
         break;
     case HOLD_DO_REMOVE:
         finish(w, q->op, q->index, capture_remove(p, q->id, q->named));
@@ -311,6 +311,7 @@ static void serve(struct work *w, const struct doer_request *q)
 /* Forgets the domains of the last hold; nothing of it is frozen any more. */
 static void reset(struct work *w)
 {
+    lookout_end(w->lookout);
     w->n_order = 0;
     for (unsigned i = 0; i < w->prepare.n_domains; i++)
         quiesce_close(&w->domains[i]);
@@ -326,6 +327,7 @@ void doer_work(const struct config *config, struct doer_shared *shared, int sock
                       .socket = socket,
                       .keeper_pidfd = keeper_pidfd,
                       .in_call = NOT_IN_CALL};
+    w.lookout = lookout_new(&w.prepare);
     /* Deep trees hold two descriptors for each folder above. */
     struct rlimit files = {.rlim_cur = 16384, .rlim_max = 16384};
     setrlimit(RLIMIT_NOFILE, &files);

@@ -472,12 +472,21 @@ static struct err *reply_of(const struct agent *a, const struct session *s,
     }
 }
 
+/* I3: somebody who leads no more has been refused. Operators want to know how often. */
+static void tell_stale(const struct err *e)
+{
+    AUTO(str) char *text = err_text(e);
+    log_warn("session", "stale_token", "error=\"%s\"", text);
+}
+
 static void reply(struct agent *a, struct session_act *act)
 {
     struct rpc_call *call = agent_take(a, act->call);
     if (!call)
         return;
     if (act->err) {
+        if (act->err->kind == ERR_STALE_TOKEN)
+            tell_stale(act->err);
         rpc_fail(call, STEAL(act->err));
         return;
     }

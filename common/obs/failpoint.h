@@ -6,7 +6,8 @@
 
 #ifdef STILLPOINT_FAILPOINTS
 /* If the environment's STILLPOINT_FAILPOINT is "<machine>:<state>": SIGKILL. If it is
- * that with ":stop" behind it: SIGSTOP, once in the life of the process. Loop thread. */
+ * that with ":stop" behind it: SIGSTOP, each time. If it is "@FILE", FILE holds one of
+ * these, and is removed when it comes true. Loop thread. */
 void failpoint(const char *machine, const char *state);
 #else
 static inline void failpoint(const char *machine, const char *state)

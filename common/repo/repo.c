@@ -129,6 +129,8 @@ static struct err *read_config(struct repo *r)
     return repo_parse_config(room, sealed.len - CRYPT_OVERHEAD, &r->version, r->id);
 }
 
+/* What a key seals is authenticated by itself: a file that is damaged elsewhere, in its
+ * host's name say, still opens, as it does for restic; a check reports it. */
 static struct err *try_key(struct repo *r, const struct digest *id, const void *password,
                            size_t password_n)
 {
@@ -138,9 +140,13 @@ static struct err *try_key(struct repo *r, const struct digest *id, const void *
     repo_name(REPO_KEY, id, name);
     TRY(get_whole(r->store, name, &json));
     hash_bytes(buf_text(&json), json.len, &real);
-    if (!digest_equal(&real, id))
-        return err_new(ERR_CORRUPT, "'%s' is damaged", name);
-    return keyfile_read(json.data, json.len, password, password_n, &r->key);
+    struct err *e = keyfile_read(json.data, json.len, password, password_n, &r->key);
+    if (e && !digest_equal(&real, id)) {
+        err_free(e);
+        return err_new(ERR_CORRUPT, "'%s' is damaged: its bytes do not match its name",
+                       name);
+    }
+    return e;
 }
 
 /* Tries each key. A damaged or foreign key file only matters when none opens. */

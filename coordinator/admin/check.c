@@ -126,7 +126,6 @@ static struct err *judge_group(const struct check *k)
         return err_new(ERR_CONFLICT, "set '%s' is being taken", other->set.text);
     TRY(plan_make(&k->coord->registry, (const char *const *)k->spec->partitions,
                   k->spec->n_partitions, true, loop_now_ms(), &plan));
-    TRY(run_check_locks(plan->n_domains));
     return predict_judge(k->reply->predicted_pause_ms, k->spec->hold_limit_ms);
 }
 

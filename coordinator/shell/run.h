@@ -33,6 +33,7 @@ struct run {
     struct run_part *parts;    /* owned, one a part of the draft */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
+    size_t n_locked;      /* of the domains, so far */
     int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
     bool recovering;
     const struct drill *drill; /* NULL: none, or it was caused */
@@ -58,8 +59,6 @@ void run_refuse(struct run *r, struct err *e);
 
 /* run_lock.c: PROTOCOL.md step 0.2; ends in run_locked or run_refuse. */
 void run_lock(struct run *r);
-/* LIMIT when one transaction cannot hold so many locks. */
-struct err *run_check_locks(size_t n_domains) MUST_USE;
 void run_locked(struct run *r);
 void run_unlock(struct coord *c, const char *group, int64_t revision,
                 const struct domain_id *domains, size_t n);

@@ -1,5 +1,7 @@
-/* PROTOCOL.md step 0.2 and 6.1: the locks of the group and of its domains, in one
- * transaction under the leader's lease. */
+/* PROTOCOL.md step 0.2 and 6.1: the locks of the group and of its domains, under the
+ * leader's lease. One transaction, or several where there are more domains than etcd
+ * takes at once: then each compares the group's lock, and a run that finds a domain held
+ * gives back all that it has before it waits, so that two never wait for each other. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +9,8 @@
 #include "common/base/mem.h"
 #include "common/obs/log.h"
 #include "coordinator/shell/run.h"
+
+enum { LOCK_BATCH = META_TXN_OPS - 1 }; /* domains; the other is the group's lock */
 
 /* What is read when the transaction did not simply succeed. */
 struct look {
@@ -51,6 +55,41 @@ static bool is_aborting(const struct coord *c, const char *set)
     return r && run_phase(r) == STILLPOINT__V1__SET_STATE__SET_ABORTED;
 }
 
+static size_t batch_n(const struct run *r)
+{
+    size_t left = r->n_domains - r->n_locked;
+    return left < LOCK_BATCH ? left : LOCK_BATCH;
+}
+
+/* The first key of the batch stands for all of it. */
+static void batch_key(const struct run *r, struct meta_key *k)
+{
+    if (r->lock_revision == 0)
+        meta_key(k, "locks/groups/%s", r->draft->group);
+    else
+        meta_key(k, "locks/domains/%s", r->domains[r->n_locked].text);
+}
+
+static void batch_done(struct run *r, int64_t revision)
+{
+    if (r->lock_revision == 0)
+        r->lock_revision = revision;
+    r->n_locked += batch_n(r);
+    if (r->n_locked < r->n_domains)
+        run_lock(r);
+    else
+        run_locked(r);
+}
+
+static void give_back(struct run *r)
+{
+    if (r->lock_revision == 0)
+        return;
+    run_unlock(r->coord, r->draft->group, r->lock_revision, r->domains, r->n_locked);
+    r->lock_revision = 0;
+    r->n_locked = 0;
+}
+
 /* The lock's value is the set's name: after an unknown outcome it tells whether it is
  * ours. */
 static void done_look(struct coord *c, void *arg)
@@ -62,11 +101,11 @@ static void done_look(struct coord *c, void *arg)
     const struct meta_record *held = l->err || l->lock.n == 0 ? NULL : l->lock.items;
     bool same_lease = held && held->lease == c->lead.lease;
     if (same_lease && strcmp(held->value, r->set.text) == 0) {
-        r->lock_revision = held->create_revision;
-        run_locked(r);
+        batch_done(r, held->create_revision);
         return;
     }
-    if (same_lease && !r->recovering && !is_aborting(c, held->value)) {
+    if (same_lease && r->lock_revision == 0 && !r->recovering &&
+        !is_aborting(c, held->value)) {
         run_refuse(r,
                    err_new(ERR_CONFLICT,
                            "set '%s' of group '%s' is being taken: wait for it, or watch "
@@ -75,8 +114,8 @@ static void done_look(struct coord *c, void *arg)
         return;
     }
     /* Held by the lease of a leader that is gone or by a run that is over but for telling
-     * so, or one of the domains is held by
-     * another group's run. */
+     * so, or one of the domains is held by another group's run. */
+    give_back(r);
     loop_timer_set(c->loop, &r->timer, COORD_LOCK_RETRY_MS, try_again, r);
 }
 
@@ -86,13 +125,12 @@ static void on_lock(struct coord *c, struct meta_txn *t, void *arg)
     if (!r)
         return;
     if (meta_txn_outcome(t) == META_DONE) {
-        r->lock_revision = meta_txn_revision(t);
-        run_locked(r);
+        batch_done(r, meta_txn_revision(t));
         return;
     }
     struct look *l = mem_zalloc(sizeof *l);
     l->serial = r->serial;
-    meta_key(&l->key, "locks/groups/%s", r->draft->group);
+    batch_key(r, &l->key);
     store_job(c, work_look, done_look, drop_look, l);
 }
 
@@ -116,37 +154,29 @@ static void find_domains(struct run *r)
     }
 }
 
-struct err *run_check_locks(size_t n_domains)
-{
-    if (n_domains + 1 <= META_TXN_OPS)
-        return NULL;
-    return err_new(ERR_LIMIT, "%zu freeze domains in one group, at most %d", n_domains,
-                   META_TXN_OPS - 1);
-}
-
 void run_lock(struct run *r)
 {
     struct coord *c = r->coord;
     find_domains(r);
     if (r->lock_until_ms == 0)
         r->lock_until_ms = loop_now_ms() + COORD_LOCK_WAIT_MS;
-    struct err *e = run_check_locks(r->n_domains);
-    if (e) {
-        run_refuse(r, e);
-        return;
-    }
     struct meta_txn *t = meta_txn_new();
     struct meta_key k;
     meta_key(&k, "locks/groups/%s", r->draft->group);
-    meta_txn_if_mod(t, &k, 0);
-    meta_txn_put(t, &k, r->set.text, c->lead.lease);
-    for (size_t i = 0; i < r->n_domains; i++) {
+    if (r->lock_revision == 0) {
+        meta_txn_if_mod(t, &k, 0);
+        meta_txn_put(t, &k, r->set.text, c->lead.lease);
+        if (r->rehearsal) /* a set's record has its own */
+            meta_txn_audit(t, r->actor, "group.rehearse", r->draft->group, "",
+                           r->set.text);
+    } else {
+        meta_txn_if_create(t, &k, r->lock_revision);
+    }
+    for (size_t i = r->n_locked, end = i + batch_n(r); i < end; i++) {
         meta_key(&k, "locks/domains/%s", r->domains[i].text);
         meta_txn_if_mod(t, &k, 0);
         meta_txn_put(t, &k, r->set.text, c->lead.lease);
     }
-    if (r->rehearsal) /* a set's record has its own */
-        meta_txn_audit(t, r->actor, "group.rehearse", r->draft->group, "", r->set.text);
     store_submit(c, t, on_lock, free, mem_dup(&r->serial, sizeof r->serial));
 }
 

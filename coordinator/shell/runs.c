@@ -413,19 +413,24 @@ static void after_unlock(struct coord *c, struct meta_txn *t, void *arg)
         log_warn("round", "unlock_failed", "the sweep will find the lock");
 }
 
+/* In as many transactions as locking took, the group's lock in the last. */
 void run_unlock(struct coord *c, const char *group, int64_t revision,
                 const struct domain_id *domains, size_t n)
 {
-    struct meta_txn *t = meta_txn_new();
-    struct meta_key k;
-    meta_key(&k, "locks/groups/%s", group);
-    meta_txn_if_create(t, &k, revision);
-    meta_txn_delete(t, &k);
-    for (size_t i = 0; i < n; i++) {
-        meta_key(&k, "locks/domains/%s", domains[i].text);
-        meta_txn_delete(t, &k);
-    }
-    store_submit(c, t, after_unlock, NULL, NULL);
+    size_t i = 0;
+    do {
+        struct meta_txn *t = meta_txn_new();
+        struct meta_key k, group_key;
+        meta_key(&group_key, "locks/groups/%s", group);
+        meta_txn_if_create(t, &group_key, revision);
+        for (int room = META_TXN_OPS - 1; room > 0 && i < n; room--, i++) {
+            meta_key(&k, "locks/domains/%s", domains[i].text);
+            meta_txn_delete(t, &k);
+        }
+        if (i == n)
+            meta_txn_delete(t, &group_key);
+        store_submit(c, t, after_unlock, NULL, NULL);
+    } while (i < n);
 }
 
 /* True when there is one. */

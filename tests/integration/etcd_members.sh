@@ -47,8 +47,7 @@ without_one() { # which: the set succeeds while it is away
 # The coordinator stands still with all frozen, until two members do.
 without_two() {
     local victim
-    lab_stop coord-1
-    LAB_ENV=STILLPOINT_FAILPOINT=round:CAPTURING:stop lab_coordinator 1
+    wish coord-1 round:CAPTURING:stop
     lab_wait 40 lab_all_ready || { not_ok "without two" "not ready" && return; }
     victim=$(cat "$LAB/run/coord-1.pid")
     beats_start
@@ -75,7 +74,7 @@ fi
 for n in 1 2 3; do start_member "$n"; done
 lab_wait 30 all_healthy || lab_die "etcd does not start: $(tail -n 2 "$LAB/log/etcd-1")"
 LAB_ETCD="$(client_of 1)\", \"$(client_of 2)\", \"$(client_of 3)"
-lab_coordinator 1
+wishing coord-1 lab_coordinator 1
 for ((n = 1; n <= LAB_NODES; n++)); do lab_node "$n"; done
 lab_shards
 lab_group "${HOLD_MS}ms"

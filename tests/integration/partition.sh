@@ -123,15 +123,6 @@ stops_at() {
     esac
 }
 
-daemon_with() { # NAME FAILPOINT
-    lab_stop "$1"
-    case $1 in
-    coord-*) LAB_ENV=${2:+STILLPOINT_FAILPOINT=$2:stop} lab_coordinator 1 ;;
-    agent-*) LAB_ENV=${2:+STILLPOINT_FAILPOINT=$2:stop} lab_agent 2 ;;
-    esac
-    lab_wait 40 lab_all_ready
-}
-
 # The set of this case, though whoever began it may not have been told.
 newest_set() {
     id=$(set_ids | head -n 1)
@@ -142,11 +133,12 @@ case_of() { # LINK FAULT PHASE
     local name="$3: $2 between agent and coordinator" stop victim asking
     [[ $1 == agent ]] || name="$3: $2 between coordinator and etcd"
     read -r -a stop <<<"$(stops_at "$3")"
-    daemon_with "${stop[@]}" || { not_ok "$name" "not ready" && return; }
+    lab_wait 40 lab_all_ready || { not_ok "$name" "not ready" && return; }
     etcd_port=$(etcd_in_use) || { not_ok "$name" "no connection to etcd is seen" && return; }
     id_before=$(set_ids | head -n 1)
     beats_start
     victim=$(cat "$LAB/run/${stop[0]}.pid")
+    wish "${stop[0]}" "${stop[1]}:stop"
     timeout 30 "$cli" set create ledger >"$LAB/log/create" 2>&1 &
     asking=$!
     lab_wait 20 stands_still "$victim" || { not_ok "$name" "the phase is not reached" && return; }
@@ -175,8 +167,8 @@ fi
 printf '#!/bin/sh\nexec nsenter --net=/run/netns/%s %s "$@"\n' "$(space c)" "$(realpath "$BUILD/stillpoint")" >"$LAB/cli"
 chmod 755 "$LAB/cli"
 cli=$LAB/cli
-lab_coordinator 1
-for ((n = 1; n <= LAB_NODES; n++)); do lab_node "$n"; done
+wishing coord-1 lab_coordinator 1
+for ((n = 1; n <= LAB_NODES; n++)); do wishing "agent-$n" lab_node "$n"; done
 lab_shards
 lab_group "${HOLD_MS}ms"
 lab_load load

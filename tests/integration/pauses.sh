@@ -32,7 +32,7 @@ beats_look() {
     local n gap
     stall_ms=0
     for ((n = 1; n <= LAB_NODES; n++)); do
-        read -r _ gap <"$LAB/run/beat-$n"
+        read -r _ gap _ <"$LAB/run/beat-$n"
         ((gap <= stall_ms)) || stall_ms=$gap
     done
     ((stall_ms <= worst_ms)) || worst_ms=$stall_ms

@@ -60,6 +60,21 @@ check "a set is COMPLETE" lab_wait 60 set_is "$set_id" COMPLETE
 check "it is proved at the coordinator" proves 'signed that it sent the first Commit .* after' "$cli" set prove "$set_id"
 check "as JSON too" proves '"proved": ?true' "$cli" set prove "$set_id" --json
 
+# An agent that signs something else is found out before its answer counts.
+becomes_a_liar() {
+    lab_stop agent-2
+    LAB_ENV=LD_PRELOAD=$(realpath -e build/tests/tools/preload/missign.so) lab_agent 2
+    lab_wait 20 lab_all_ready
+}
+refuses_the_liar() {
+    local said
+    said=$("$cli" set create ledger --watch 2>&1) && echo "it succeeded" && return 1
+    printf '%s\n' "$said"
+    grep -q ABORTED <<<"$said" && grep "not what 'node-2' signed" <<<"$said"
+}
+becomes_a_liar
+check "a set with an agent that signs something else is aborted" refuses_the_liar
+
 for p in "$LAB"/run/*.pid; do kill "$(cat "$p")" 2>/dev/null; done
 unset STILLPOINT_CONFIG
 repo=$LAB/repo/ledger

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The leader dies at each state of a round and of a set; another coordinator takes over. Every set ends
-# CAPTURED and then COMPLETE, or ABORTED; nothing stays frozen, locked or behind. Then a leader that
-# sleeps past its lease changes nothing when it wakes.
+# CAPTURED and then COMPLETE, or ABORTED; nothing stays frozen, locked or behind.
 # Needs the failpoints of the sanitizer builds. TAKEOVER_STATES chooses ("round:FREEZING set:COMPLETE").
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
@@ -106,42 +105,6 @@ take_over_at() {
     fi
 }
 
-# Lines of coordinator 2's log since it woke.
-woken() {
-    tail -n +"$((1 + $(cat "$LAB/run/lines")))" "$LAB/log/coord-2"
-}
-
-stepped_down() {
-    woken | grep -q "^warn lead steps_down"
-}
-
-# Coordinator 2 sleeps from the middle of a round until coordinator 1 has settled its set.
-sleep_past_the_lease() {
-    local pid status=0
-    seat_victim "" || return 1
-    pid=$(cat "$LAB/run/coord-2.pid")
-    printf 'none\n%s\n' "$(set_ids)" >"$LAB/run/ids-before"
-    create
-    lab_wait 20 grep -q "^info round moved .*to=PREPARING" "$LAB/log/coord-2" || return 1
-    kill -STOP "$pid"
-    wc -l <"$LAB/log/coord-2" >"$LAB/run/lines"
-    lab_wait 30 leads coord-1 && survives "$SECONDS" "ABORTED|COMPLETE" "$(lab_transfers load)" || status=1
-    kill -CONT "$pid"
-    return $status
-}
-
-# What it decided between waking and stepping down: a round that is lost decides nothing.
-acts_of_the_woken() {
-    woken | sed '/lead steps_down/q' | grep -E "round (moved|finished)|set moved|task reported" | grep -vE "(to|state)=LOST"
-}
-
-old_leader_stands_back() {
-    lab_wait 10 stepped_down || { echo "it does not step down" && return 1; }
-    ! acts_of_the_woken || return 1
-    [[ $(leader) == *coord-1* ]] || { echo "the leader is $(leader)" && return 1; }
-    survives "$SECONDS" "ABORTED|COMPLETE" "$(lab_transfers load)"
-}
-
 next_set_succeeds() {
     local id
     id=$("$cli" set create ledger) || return 1
@@ -162,12 +125,6 @@ lab_group 5s
 lab_load load
 lab_wait 60 lab_transferred load 100 || lab_die "the load does not start"
 for state in $TAKEOVER_STATES; do take_over_at "$state"; done
-name="a leader that sleeps past its lease changes nothing when it wakes"
-if sleep_past_the_lease >"$LAB/log/sleep"; then
-    check "$name" old_leader_stands_back
-else
-    not_ok "$name" "nobody took over: $(tail -n 1 "$LAB/log/sleep")"
-fi
 check "the next set succeeds" next_set_succeeds
 lab_stop client-load
 check "all COMPLETE sets restore without orphans" complete_sets_are_consistent

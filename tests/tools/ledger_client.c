@@ -4,7 +4,7 @@
  *
  * Debits one shard and, only after the answer, credits another. After each transfer it
  * writes how many there were into the file COUNTER. SIGTERM ends it between two
- * transfers.
+ * transfers. With LEDGER_PACE_MS in its environment it rests so long after each.
  *
  *     ledger_client send SOCKET LINE     one request, for hooks: "pause", "resume" */
 #include <errno.h>
@@ -101,12 +101,16 @@ int main(int argc, char **argv)
     int counter = open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (counter < 0)
         fail(argv[2]);
+    const char *pace = getenv("LEDGER_PACE_MS");
+    int pace_ms = pace ? atoi(pace) : 0;
     for (long long number = 1; !stop; number++) {
         transfer(fds, n, argv[1], number);
         char text[32];
         int len = snprintf(text, sizeof text, "%-20lld\n", number);
         if (pwrite(counter, text, (size_t)len, 0) != len)
             fail("counter");
+        if (pace_ms > 0)
+            usleep((useconds_t)pace_ms * 1000);
     }
     return 0;
 }
