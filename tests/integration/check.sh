@@ -246,4 +246,6 @@ check_hooks
 check_bad_calls
 says "at the end a set is COMPLETE" 0 COMPLETE "$cli" set create ledger --watch
 check "and no lock is left" lab_wait 5 no_locks
+stop_daemons
+check "no sanitizer has anything to say" no_sanitizer_reports
 report

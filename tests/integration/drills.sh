@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.." || exit 1
 
 # shellcheck disable=SC2034 # lab.sh reads them
 LAB_NODES=2 LAB_COORDINATORS=2 LAB_LEASE=3s LAB_DRILLS=true
-DRILLS=${DRILLS:-kill-agent-frozen pause-agent-frozen kill-guardian hold-expires kill-leader-frozen kill-leader-captured pause-leader cut-etcd}
+DRILLS=${DRILLS-kill-agent-frozen pause-agent-frozen kill-guardian hold-expires kill-leader-frozen kill-leader-captured pause-leader cut-etcd}
 rolled=""
 trap 'lab_down' EXIT
 
