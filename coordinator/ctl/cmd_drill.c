@@ -90,7 +90,7 @@ static int await(struct drill *d, const char *id, bool (*wanted)(const SetRecord
         ProtobufCMessage *m = NULL;
         Stillpoint__V1__SetRequest req = STILLPOINT__V1__SET_REQUEST__INIT;
         req.set = (char *)id;
-        AUTO(err) struct err *e = remote_read(d->remote, "GetSet", &req.base, &m);
+        err_free(remote_read(d->remote, "GetSet", &req.base, &m));
         if (m && *out)
             wire_free(*out);
         if (m)
