@@ -78,6 +78,7 @@ void session_free(struct session *s)
     if (!s)
         return;
     free(s->parts);
+    free(s->refused);
     free(s->epochs);
     free(s->all_epochs);
     free(s->proofs);
@@ -328,6 +329,7 @@ static void prepare_new(struct sessions *s, const struct session_event *ev,
     set->hold_limit_ms = ev->hold_limit_ms;
     set->freeze_timeout_ms = ev->freeze_timeout_ms;
     set->rehearsal = ev->rehearsal;
+    set->relaxed = ev->relaxed;
     set->parts = mem_dup(ev->parts, ev->n_parts * sizeof *ev->parts);
     set->n_parts = ev->n_parts;
     raise_token(s, set, &ev->token);
@@ -355,6 +357,28 @@ static void on_prepare(struct sessions *s, const struct session_event *ev,
         answer(set, NULL, out);
 }
 
+/* The set goes on without what cannot take part: all that follows is about the others. */
+static void refuse_part(struct session *set, size_t i)
+{
+    set->refused = mem_resize(set->refused, set->n_refused + 1, sizeof *set->refused);
+    set->refused[set->n_refused++] = set->parts[i];
+    memmove(&set->parts[i], &set->parts[i + 1],
+            (set->n_parts - i - 1) * sizeof *set->parts);
+    set->n_parts--;
+}
+
+static struct err *refuse_parts(struct session *set)
+{
+    for (size_t i = set->n_parts; i-- > 0;)
+        if (set->parts[i].error[0] && set->relaxed && set->n_parts > 1)
+            refuse_part(set, i);
+    for (size_t i = 0; i < set->n_parts; i++)
+        if (set->parts[i].error[0])
+            return err_new(ERR_CONFLICT, "partition '%s': %s", set->parts[i].part.text,
+                           set->parts[i].error);
+    return NULL;
+}
+
 static void on_armed(struct sessions *s, const struct session_event *ev,
                      struct session_acts *out)
 {
@@ -367,10 +391,10 @@ static void on_armed(struct sessions *s, const struct session_event *ev,
     for (size_t i = 0; !e && i < ev->n_parts && i < set->n_parts; i++) {
         set->parts[i].predicted_pause_ms = ev->parts[i].predicted_pause_ms;
         set->parts[i].flush_ms = ev->parts[i].flush_ms;
-        if (ev->parts[i].error[0])
-            e = err_new(ERR_CONFLICT, "partition '%s': %s", set->parts[i].part.text,
-                        ev->parts[i].error);
+        memcpy(set->parts[i].error, ev->parts[i].error, sizeof set->parts[i].error);
     }
+    if (!e)
+        e = refuse_parts(set);
     if (!e) {
         sm_move(&set->sm, SESSION_PREPARED);
         answer(set, NULL, out);

@@ -53,9 +53,13 @@ struct session {
     struct token token; /* the highest that spoke of this set */
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
-    bool rehearsal;             /* it has no record, and is never captured */
+    bool rehearsal; /* it has no record, and is never captured */
+    bool relaxed;   /* partitions that cannot be armed are refused, the others go on */
     struct session_part *parts; /* owned */
     size_t n_parts;
+    struct session_part *refused; /* owned: with their errors; not journaled, since what
+                                     is only prepared is undone by a restart */
+    size_t n_refused;
     struct domain_epoch *epochs; /* owned: of this node once frozen */
     size_t n_epochs;
     struct domain_epoch *all_epochs; /* owned: of the whole set, as Commit named them */
@@ -110,6 +114,7 @@ struct session_event {
     struct token token;
     const struct session_part *parts; /* PREPARE: names and domains; ARMED: results */
     size_t n_parts;
+    bool relaxed; /* PREPARE */
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
     bool rehearsal;                    /* PREPARE */

@@ -91,6 +91,7 @@ struct agent {
     size_t current;                /* the one that answered last, or is asked next */
     bool registering, claiming;
     bool registered; /* at `current`, which leads */
+    bool clock_told; /* logged that the certificate is not valid by this clock */
     struct loop_timer register_timer, claim_timer;
 
     struct held_task *tasks;

@@ -175,9 +175,22 @@ static void run_job(void *arg)
         guard_close(STEAL(*g));
 }
 
-/* The first part that failed, as one error; NULL if none did. */
-static struct err *first_failure(const struct guard_job *j)
+/* The guardian answers for all it armed; the session has gone on without those that it
+ * refused. What is left are the answers to what was asked, in its order. */
+static void keep_asked(struct guard_job *j)
 {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < j->reply->n; i++)
+        for (size_t k = 0; k < j->n; k++)
+            if (strcmp(j->reply->items[i].part.text, j->parts[k].part.text) == 0)
+                j->reply->items[kept++] = j->reply->items[i];
+    j->reply->n = kept;
+}
+
+/* The first part that failed, as one error; NULL if none did. */
+static struct err *first_failure(struct guard_job *j)
+{
+    keep_asked(j);
     for (uint32_t i = 0; i < j->reply->n; i++) {
         const struct guard_item *it = &j->reply->items[i];
         if (it->kind != GUARD_OK)
@@ -385,6 +398,14 @@ static ProtobufCMessage *prepared(const struct session *s)
         pb_set(&p->domain, s->parts[i].domain.text);
         p->predicted_pause_ms = s->parts[i].predicted_pause_ms;
         p->flush_ms = s->parts[i].flush_ms;
+        *PB_APPEND(m, parts) = p;
+    }
+    for (size_t i = 0; i < s->n_refused; i++) {
+        Stillpoint__V1__PartPrepared *p = mem_alloc(sizeof *p);
+        stillpoint__v1__part_prepared__init(p);
+        pb_set(&p->partition, s->refused[i].part.text);
+        pb_set(&p->domain, s->refused[i].domain.text);
+        pb_set(&p->error, s->refused[i].error);
         *PB_APPEND(m, parts) = p;
     }
     return &m->base;

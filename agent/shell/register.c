@@ -2,6 +2,7 @@
  * still open here (PROTOCOL.md step 5.4). */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent/shell/agent.h"
 #include "common/base/mem.h"
@@ -44,6 +45,7 @@ static Stillpoint__V1__RegisterRequest *request_of(struct agent *a)
     Stillpoint__V1__RegisterRequest *m = mem_alloc(sizeof *m);
     stillpoint__v1__register_request__init(m);
     m->node = service_describe(a);
+    m->unix_ms = (int64_t)time(NULL) * 1000;
     for (size_t i = 0; i < a->sessions.n_sets; i++) {
         const struct session *s = a->sessions.sets[i];
         if (s->sm.state == SESSION_ABORTED)
@@ -88,6 +90,15 @@ static bool is_ours(const struct agent *a, const ProtobufCBinaryData *incarnatio
             memcmp(pinned, incarnation->data, sizeof none) == 0);
 }
 
+/* The handshake's error speaks of certificates only; most often the clock is wrong. */
+static void tell_clock(struct agent *a)
+{
+    AUTO(err) struct err *e = signer_check_time(a->signer, (int64_t)time(NULL) * 1000);
+    if (e && !a->clock_told)
+        log_err(LOG_LEVEL_ERROR, "register", "clock", err_new(e->kind, "%s", e->msg));
+    a->clock_told = e != NULL;
+}
+
 static void on_registered(void *arg, struct err *e, const ProtobufCMessage *m)
 {
     struct agent *a = arg;
@@ -99,6 +110,7 @@ static void on_registered(void *arg, struct err *e, const ProtobufCMessage *m)
         return;
     }
     if (e) {
+        tell_clock(a);
         log_err(a->registered ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "register", "failed",
                 err_wrap(e, "coordinator '%s'", a->conf->coordinators[a->current]));
         register_failed(a);

@@ -62,6 +62,7 @@ Stillpoint__V1__NodeRecord *service_describe(struct agent *a)
     pb_set(&m->node, a->node.text);
     pb_set(&m->address, a->conf->advertise ? a->conf->advertise : a->conf->listen);
     pb_set(&m->version, STILLPOINT_VERSION);
+    m->protocol = STILLPOINT_PROTOCOL;
     pb_set(&m->boot_id, a->boot_id);
     m->drills = a->conf->drills;
     for (size_t i = 0; i < a->conf->n_partitions; i++)
@@ -131,11 +132,13 @@ static void prepare(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
 {
     struct agent *a = ctx;
     const Stillpoint__V1__PrepareRequest *req = (const void *)m;
-    struct session_event ev = {.kind = SESSION_EV_PREPARE,
-                               .hold_limit_ms = req->hold_limit_ms,
-                               .freeze_timeout_ms = req->freeze_timeout_ms,
-                               .rehearsal = req->rehearsal,
-                               .n_parts = req->n_partitions};
+    struct session_event ev = {
+        .kind = SESSION_EV_PREPARE,
+        .hold_limit_ms = req->hold_limit_ms,
+        .freeze_timeout_ms = req->freeze_timeout_ms,
+        .relaxed = req->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED,
+        .rehearsal = req->rehearsal,
+        .n_parts = req->n_partitions};
     struct err *e = check_prepare(req);
     struct session_part *parts = e ? NULL : mem_array(req->n_partitions, sizeof *parts);
     if (!e)

@@ -3,5 +3,7 @@
 #define COMMON_BASE_VERSION_H
 
 #define STILLPOINT_VERSION "0.1.0"
+/* What coordinators and agents say to each other. PROTOCOL.md, "Versions". */
+#define STILLPOINT_PROTOCOL 2
 
 #endif

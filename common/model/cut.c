@@ -87,8 +87,8 @@ static bool has_proof(const struct domain_id *domain, const struct proof *proofs
     return false;
 }
 
-struct err *cut_verify(const struct set_id *set, const struct domain_epoch *epochs,
-                       size_t n_epochs, const struct proof *proofs, size_t n_proofs)
+struct err *cut_verify_parts(const struct set_id *set, const struct domain_epoch *epochs,
+                             size_t n_epochs, const struct proof *proofs, size_t n_proofs)
 {
     if (n_proofs == 0 || n_epochs == 0)
         return err_new(ERR_CORRUPT, "set '%s' has no proofs", set->text);
@@ -105,6 +105,13 @@ struct err *cut_verify(const struct set_id *set, const struct domain_epoch *epoc
                 return err_new(ERR_CORRUPT, "part '%s/%s' has two proofs",
                                proofs[i].node.text, proofs[i].part.text);
     }
+    return NULL;
+}
+
+struct err *cut_verify(const struct set_id *set, const struct domain_epoch *epochs,
+                       size_t n_epochs, const struct proof *proofs, size_t n_proofs)
+{
+    TRY(cut_verify_parts(set, epochs, n_epochs, proofs, n_proofs));
     for (size_t i = 0; i < n_epochs; i++)
         if (!has_proof(&epochs[i].domain, proofs, n_proofs))
             return err_new(ERR_CORRUPT,

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/base/mem.h"
 #include "common/rpc/tls.h"
@@ -100,6 +101,37 @@ void signer_close(struct signer *s)
 const char *signer_id(const struct signer *s)
 {
     return s->self->id;
+}
+
+static void time_text(const ASN1_TIME *t, char out[32])
+{
+    struct tm tm;
+    if (ASN1_TIME_to_tm(t, &tm) != 1)
+        tm = (struct tm){.tm_mday = 1};
+    strftime(out, 32, "%Y-%m-%d %H:%M:%S", &tm);
+}
+
+struct err *signer_check_time(const struct signer *s, int64_t unix_ms)
+{
+    const ProtobufCBinaryData *own = &s->self->certificates[0];
+    const uint8_t *at = own->data;
+    AUTO(sign_x509) X509 *cert = d2i_X509(NULL, &at, (long)own->len);
+    time_t now = unix_ms / 1000;
+    char from[32], to[32], shown[32];
+    struct tm tm;
+    bool early = X509_cmp_time(X509_get0_notBefore(cert), &now) > 0;
+    if (!early && X509_cmp_time(X509_get0_notAfter(cert), &now) > 0)
+        return NULL;
+    time_text(X509_get0_notBefore(cert), from);
+    time_text(X509_get0_notAfter(cert), to);
+    gmtime_r(&now, &tm);
+    strftime(shown, sizeof shown, "%Y-%m-%d %H:%M:%S", &tm);
+    return err_new(ERR_DENIED,
+                   "the certificate of %s is valid from %s to %s UTC, and this machine's "
+                   "clock shows %s: %s",
+                   s->self->id, from, to, shown,
+                   early ? "set the clock"
+                         : "set the clock, or issue a new certificate if it is right");
 }
 
 Stillpoint__V1__Signer *signer_to_pb(const struct signer *s)

@@ -27,6 +27,9 @@ void signer_close(struct signer *s);
 DEFINE_AUTO(signer, struct signer *, signer_close);
 /* "spiffe://<cluster>/<role>/<name>"; borrowed. */
 const char *signer_id(const struct signer *s);
+/* DENIED: at `unix_ms`, which this machine's clock shows, its certificate is not valid
+ * yet or any more, so nobody is going to be believed, nor to believe it. */
+struct err *signer_check_time(const struct signer *s, int64_t unix_ms) MUST_USE;
 /* A heap message with id and certificates, for wire_free. */
 Stillpoint__V1__Signer *signer_to_pb(const struct signer *s) MUST_USE;
 /* IO: the library refuses, for example a kind of key that cannot sign. */

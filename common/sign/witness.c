@@ -21,6 +21,13 @@ static void line_text(struct buf *b, const char *name, const char *text)
     buf_printf(b, "%s %zu %s\n", name, strlen(text), text);
 }
 
+/* Neither has a slash in it. */
+static void line_pair(struct buf *b, const char *name, const char *left,
+                      const char *right)
+{
+    buf_printf(b, "%s %zu %s/%s\n", name, strlen(left) + 1 + strlen(right), left, right);
+}
+
 static void line_number(struct buf *b, const char *name, int64_t n)
 {
     buf_printf(b, "%s %" PRId64 "\n", name, n);
@@ -64,7 +71,8 @@ static void statement_of_proof(const Proof *p, struct buf *out)
 static void statement_of_order(const SetRecord *r, struct buf *out)
 {
     const Stillpoint__V1__CutOrder *o = r->order;
-    buf_str(out, "stillpoint order 1\n");
+    size_t missing = record_missing(r);
+    buf_printf(out, "stillpoint order %d\n", missing ? 2 : 1);
     line_text(out, "set", r->set);
     line_text(out, "coordinator", o->coordinator);
     line_token(out, r->token);
@@ -80,6 +88,11 @@ static void statement_of_order(const SetRecord *r, struct buf *out)
         line_number(out, "captured", o->answers[i]->captured_at_ns);
     }
     line_number(out, "cut", r->cut_unix_ms);
+    for (size_t i = 0; missing && i < r->n_parts; i++) {
+        const Stillpoint__V1__Part *p = r->parts[i];
+        if (part_is_missing(r, p))
+            line_pair(out, "missing", p->node, p->partition);
+    }
 }
 
 /* ---- signing ---- */
@@ -181,6 +194,8 @@ static struct err *check_all_proofs(const struct trust *t, const SetRecord *r)
     const Signer *m = NULL;
     for (size_t i = 0; i < r->n_parts; i++) {
         const Stillpoint__V1__Part *p = r->parts[i];
+        if (part_is_missing(r, p))
+            continue;
         if (!p->proof)
             return err_new(ERR_CORRUPT, "part '%s/%s' has no proof", p->node,
                            p->partition);

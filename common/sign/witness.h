@@ -19,6 +19,7 @@ struct err *witness_sign_order(const struct signer *s,
                                Stillpoint__V1__SetRecord *r) MUST_USE;
 /* All signatures of a captured set's record, and that the order it tells is one: no
  * Commit was sent before the last Freeze was answered. The error names the part at fault.
+ * What a relaxed set misses has no signature of its own: the order names it.
  * What record_prove says is not repeated here. */
 struct err *witness_check_record(const struct trust *t,
                                  const Stillpoint__V1__SetRecord *r) MUST_USE;

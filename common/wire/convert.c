@@ -187,31 +187,98 @@ Stillpoint__V1__Proof **proofs_to_pb(const struct set_id *set, const struct proo
     return m;
 }
 
-static struct err *check_parts(const Stillpoint__V1__SetRecord *r)
+static bool is_required(const Stillpoint__V1__GroupSpec *s, const Stillpoint__V1__Part *p)
 {
+    size_t n = strlen(p->node);
+    for (size_t i = 0; i < s->n_required; i++)
+        if (strncmp(s->required[i], p->node, n) == 0 && s->required[i][n] == '/' &&
+            strcmp(s->required[i] + n + 1, p->partition) == 0)
+            return true;
+    return false;
+}
+
+bool part_is_missing(const Stillpoint__V1__SetRecord *r, const Stillpoint__V1__Part *p)
+{
+    return r->spec &&
+           r->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED &&
+           p->state == STILLPOINT__V1__PART_STATE__PART_MISSING &&
+           !is_required(r->spec, p);
+}
+
+size_t record_missing(const Stillpoint__V1__SetRecord *r)
+{
+    size_t n = 0;
     for (size_t i = 0; i < r->n_parts; i++)
-        if (!r->parts[i]->proof)
-            return err_new(ERR_CORRUPT, "part '%s/%s' has no proof", r->parts[i]->node,
-                           r->parts[i]->partition);
-        else if (strcmp(r->parts[i]->proof->node, r->parts[i]->node) != 0 ||
-                 strcmp(r->parts[i]->proof->partition, r->parts[i]->partition) != 0)
-            return err_new(ERR_CORRUPT, "part '%s/%s' carries the proof of another part",
-                           r->parts[i]->node, r->parts[i]->partition);
-        else if (strcmp(r->parts[i]->proof->set, r->set) != 0)
-            return err_new(ERR_CORRUPT, "part '%s/%s' carries the proof of another set",
-                           r->parts[i]->node, r->parts[i]->partition);
+        n += part_is_missing(r, r->parts[i]);
+    return n;
+}
+
+static struct err *check_part(const Stillpoint__V1__SetRecord *r,
+                              const Stillpoint__V1__Part *p)
+{
+    if (part_is_missing(r, p))
+        return p->proof ? err_new(ERR_CORRUPT, "part '%s/%s' is missing, but proved",
+                                  p->node, p->partition)
+                        : NULL;
+    if (!p->proof)
+        return err_new(ERR_CORRUPT, "part '%s/%s' has no proof", p->node, p->partition);
+    if (strcmp(p->proof->node, p->node) != 0 ||
+        strcmp(p->proof->partition, p->partition) != 0)
+        return err_new(ERR_CORRUPT, "part '%s/%s' carries the proof of another part",
+                       p->node, p->partition);
+    if (strcmp(p->proof->set, r->set) != 0)
+        return err_new(ERR_CORRUPT, "part '%s/%s' carries the proof of another set",
+                       p->node, p->partition);
+    return NULL;
+}
+
+static bool is_missing_on(const Stillpoint__V1__SetRecord *r, const char *domain)
+{
+    for (size_t i = 0; i < r->n_parts; i++) {
+        size_t n = strlen(r->parts[i]->node);
+        if (part_is_missing(r, r->parts[i]) &&
+            strncmp(domain, r->parts[i]->node, n) == 0 && domain[n] == '/')
+            return true;
+    }
+    return false;
+}
+
+static bool is_proved(const struct proof *proofs, size_t n, const struct domain_id *d)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(proofs[i].domain.text, d->text) == 0)
+            return true;
+    return false;
+}
+
+/* A domain that was frozen for nothing is one of a part that the record says is missing.
+ */
+static struct err *check_domains(const Stillpoint__V1__SetRecord *r,
+                                 const struct domain_epoch *epochs,
+                                 const struct proof *proofs, size_t n_proofs)
+{
+    for (size_t i = 0; i < r->n_epochs; i++)
+        if (!is_proved(proofs, n_proofs, &epochs[i].domain) &&
+            !is_missing_on(r, epochs[i].domain.text))
+            return err_new(ERR_CORRUPT,
+                           "domain '%s' was frozen but no part was captured in it",
+                           epochs[i].domain.text);
     return NULL;
 }
 
 static struct err *prove(const struct set_id *set, const Stillpoint__V1__SetRecord *r,
-                         struct domain_epoch *epochs)
+                         const struct domain_epoch *epochs)
 {
     struct proof *proofs = mem_array(r->n_parts, sizeof *proofs);
+    size_t n = 0;
     struct err *e = NULL;
     for (size_t i = 0; i < r->n_parts && !e; i++)
-        e = proof_from_pb(r->parts[i]->proof, &proofs[i]);
+        if (!part_is_missing(r, r->parts[i]))
+            e = proof_from_pb(r->parts[i]->proof, &proofs[n++]);
     if (!e)
-        e = cut_verify(set, epochs, r->n_epochs, proofs, r->n_parts);
+        e = cut_verify_parts(set, epochs, r->n_epochs, proofs, n);
+    if (!e)
+        e = check_domains(r, epochs, proofs, n);
     free(proofs);
     return e;
 }
@@ -220,7 +287,8 @@ struct err *record_prove(const Stillpoint__V1__SetRecord *r)
 {
     struct set_id set;
     TRY(name_copy(set.text, r->set, "set"));
-    TRY(check_parts(r));
+    for (size_t i = 0; i < r->n_parts; i++)
+        TRY(check_part(r, r->parts[i]));
     struct domain_epoch *epochs = NULL;
     TRY(epochs_from_pb(r->epochs, r->n_epochs, &epochs));
     struct err *e = prove(&set, r, epochs);

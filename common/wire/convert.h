@@ -44,8 +44,12 @@ struct err *proofs_from_pb(Stillpoint__V1__Proof **m, size_t n,
 Stillpoint__V1__Proof **proofs_to_pb(const struct set_id *set, const struct proof *p,
                                      size_t n) MUST_USE;
 
-/* Verifies the cut that a record claims (cut_verify). CORRUPT says what is wrong. */
+/* Verifies the cut that a record claims, of all parts but those that a relaxed set names
+ * as missing. CORRUPT says what is wrong. */
 struct err *record_prove(const Stillpoint__V1__SetRecord *r) MUST_USE;
+/* Whether the (relaxed) set was captured without this part, and how many there are. */
+bool part_is_missing(const Stillpoint__V1__SetRecord *r, const Stillpoint__V1__Part *p);
+size_t record_missing(const Stillpoint__V1__SetRecord *r);
 
 /* "COMPLETE", "KERNEL_VERIFIED"…: the enum's name without its prefix. Static. */
 const char *set_state_text(Stillpoint__V1__SetState s);

@@ -82,6 +82,11 @@ static void describe(const struct coord *c, PartCheck *p)
     }
 }
 
+static bool is_relaxed(const struct check *k)
+{
+    return k->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED;
+}
+
 /* As planning would see this partition. */
 static PartCheck *plan_part(const struct check *k, const char *name)
 {
@@ -92,7 +97,7 @@ static PartCheck *plan_part(const struct check *k, const char *name)
     struct plan_part id;
     struct err *bad = plan_parse_part(name, &id);
     if (!bad)
-        bad = plan_make(&c->registry, &name, 1, true, loop_now_ms(), &plan);
+        bad = plan_make(&c->registry, &name, 1, !is_relaxed(k), loop_now_ms(), &plan);
     if (!bad)
         bad = node_check_repository(c, id.node.text, k->spec->repository);
     pb_set(&p->node, id.node.text);
@@ -103,17 +108,27 @@ static PartCheck *plan_part(const struct check *k, const char *name)
     return p;
 }
 
-/* A run under way that holds one of the group's domains. */
-static const struct run *in_the_way(const struct check *k)
+static bool is_required(const struct check *k, const char *name)
 {
-    for (const struct run *r = k->coord->runs; r; r = r->next) {
-        if (strcmp(r->draft->group, k->spec->group) == 0)
-            return r;
-        for (size_t d = 0; d < r->n_domains; d++)
-            for (size_t i = 0; i < k->reply->n_parts; i++)
-                if (strcmp(k->reply->parts[i]->domain, r->domains[d].text) == 0)
-                    return r;
+    for (size_t i = 0; i < k->spec->n_required; i++)
+        if (strcmp(k->spec->required[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* What the partitions that would be refused mean for the set. */
+static struct err *judge_parts(const struct check *k)
+{
+    size_t refused = 0;
+    for (size_t i = 0; i < k->reply->n_parts; i++) {
+        if (!k->reply->parts[i]->error[0])
+            continue;
+        refused++;
+        if (is_required(k, k->spec->partitions[i]))
+            return err_new(ERR_CONFLICT, "'%s' is required", k->spec->partitions[i]);
     }
+    if (refused > 0 && (!is_relaxed(k) || refused == k->reply->n_parts))
+        return err_new(ERR_CONFLICT, "%zu of %zu partitions", refused, k->reply->n_parts);
     return NULL;
 }
 
@@ -121,11 +136,11 @@ static const struct run *in_the_way(const struct check *k)
 static struct err *judge_group(const struct check *k)
 {
     AUTO(plan) struct plan *plan = NULL;
-    const struct run *other = in_the_way(k);
-    if (other)
-        return err_new(ERR_CONFLICT, "set '%s' is being taken", other->set.text);
-    TRY(plan_make(&k->coord->registry, (const char *const *)k->spec->partitions,
-                  k->spec->n_partitions, true, loop_now_ms(), &plan));
+    TRY(judge_parts(k));
+    for (const struct run *r = k->coord->runs; r; r = r->next)
+        if (strcmp(r->draft->group, k->spec->group) == 0)
+            return err_new(ERR_CONFLICT, "set '%s' is being taken", r->set.text);
+    TRY(run_plan(k->coord, k->spec, &plan));
     return predict_judge(k->reply->predicted_pause_ms, k->spec->hold_limit_ms);
 }
 
@@ -147,8 +162,12 @@ static void predict(struct check *k)
     struct predict_node *nodes = mem_array(k->n_nodes, sizeof *nodes);
     PartCheck **asked = mem_array(r->n_parts, sizeof *asked);
     size_t n = 0;
-    for (size_t i = 0; i < k->n_nodes; i++)
+    struct wave *waves = run_waves(k->spec);
+    for (size_t i = 0; i < k->n_nodes; i++) {
         nodes[i].round_trip_us = k->nodes[i].round_trip_us;
+        nodes[i].wave = waves_find(waves, k->spec->n_waves, k->nodes[i].name);
+    }
+    free(waves);
     for (size_t i = 0; i < r->n_parts; i++) {
         PartCheck *p = r->parts[i];
         const struct check_node *node = node_of(k, p->node, &parts[n].node);
@@ -178,14 +197,6 @@ static void check_free(struct check *k)
     free(k);
 }
 
-static bool any_refused(const struct check *k)
-{
-    for (size_t i = 0; i < k->reply->n_parts; i++)
-        if (k->reply->parts[i]->error[0])
-            return true;
-    return false;
-}
-
 static void finish(struct check *k)
 {
     if (k->term != k->coord->term) {
@@ -195,7 +206,7 @@ static void finish(struct check *k)
     }
     predict(k);
     k->reply->hold_limit_ms = k->spec->hold_limit_ms;
-    AUTO(err) struct err *bad = any_refused(k) ? NULL : judge_group(k);
+    AUTO(err) struct err *bad = judge_group(k);
     if (bad) {
         AUTO(str) char *text = err_text(bad);
         pb_set(&k->reply->error, text);

@@ -27,6 +27,34 @@ static struct err *check_range(const char *field, int64_t value, int64_t least,
                    (long long)value, (long long)least, (long long)most);
 }
 
+/* In a strict group all are. */
+static struct err *check_required(const GroupSpec *s)
+{
+    if (s->n_required > 0 &&
+        s->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT)
+        return err_new(ERR_INVALID, "field 'required': of a strict group every partition "
+                                    "is; say 'consistency: relaxed', or leave it out");
+    for (size_t i = 0; i < s->n_required; i++) {
+        bool found = false;
+        for (size_t k = 0; k < s->n_partitions && !found; k++)
+            found = strcmp(s->required[i], s->partitions[k]) == 0;
+        if (!found)
+            return err_new(ERR_INVALID,
+                           "field 'required[%zu]': '%.160s' is none of the group's "
+                           "partitions",
+                           i, s->required[i]);
+    }
+    return NULL;
+}
+
+static struct err *check_waves(const GroupSpec *s)
+{
+    struct wave *waves = run_waves(s);
+    struct err *e = waves_check(s->partitions, s->n_partitions, waves, s->n_waves);
+    free(waves);
+    return e;
+}
+
 /* Fills in what was left out, then refuses what cannot be. */
 static struct err *complete(GroupSpec *s)
 {
@@ -50,9 +78,6 @@ static struct err *complete(GroupSpec *s)
     if (s->consistency > STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED)
         return err_new(ERR_INVALID, "field 'consistency': unknown value %d",
                        (int)s->consistency);
-    if (s->consistency != STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT)
-        return err_new(ERR_INVALID,
-                       "field 'consistency': only 'strict' is supported so far");
     if (s->n_partitions == 0 || s->n_partitions > CUT_MAX_PARTS)
         return err_new(ERR_INVALID, "field 'partitions': %zu, 1 to %d are allowed",
                        s->n_partitions, CUT_MAX_PARTS);
@@ -65,7 +90,8 @@ static struct err *complete(GroupSpec *s)
                                "field 'partitions[%zu]': '%s' is listed twice", i,
                                s->partitions[i]);
     }
-    return NULL;
+    TRY(check_required(s));
+    return check_waves(s);
 }
 
 struct apply {

@@ -268,6 +268,15 @@ static struct err *restore(struct coord *c, struct rpc_call *call,
     }
     if (r->n_tasks > 0)
         return NULL;
+    for (size_t i = 0; i < s->record->n_parts; i++) {
+        const Stillpoint__V1__Part *p = s->record->parts[i];
+        if (req->partition[0] && is_named(p, req->partition) &&
+            part_is_missing(s->record, p))
+            return err_new(ERR_NOT_FOUND,
+                           "partition '%s' is missing in set '%s' (%s): restore it from "
+                           "another set",
+                           req->partition, req->set, p->error);
+    }
     return err_new(ERR_NOT_FOUND, "set '%s' has no stored part '%.160s'", req->set,
                    req->partition);
 }

@@ -37,19 +37,21 @@ static void print_check(const Reply *r)
 /* Whether a set would be taken; says so. */
 static bool is_ready(const struct ctl *c, const Reply *r)
 {
-    size_t n = 0;
+    size_t without = 0;
     for (size_t i = 0; i < r->n_parts; i++)
-        n += r->parts[i]->error[0] != '\0';
+        without += r->parts[i]->error[0] != '\0';
     if (c->json)
-        return n == 0 && !r->error[0];
-    if (n > 0)
-        printf("a set would be refused: %zu of %zu partitions\n", n, r->n_parts);
-    else if (r->error[0])
+        return !r->error[0];
+    if (r->error[0]) {
         printf("a set would be refused: %s\n", r->error);
-    else
-        printf("a set would be taken: %lld ms expected of the %lld ms of hold_limit\n",
-               (long long)r->predicted_pause_ms, (long long)r->hold_limit_ms);
-    return n == 0 && !r->error[0];
+        return false;
+    }
+    printf("a set would be taken");
+    if (without > 0)
+        printf(" without %zu of %zu partitions", without, r->n_parts);
+    printf(": %lld ms expected of the %lld ms of hold_limit\n",
+           (long long)r->predicted_pause_ms, (long long)r->hold_limit_ms);
+    return true;
 }
 
 static const Stillpoint__V1__PartCheck *part_named(const Reply *r,

@@ -20,9 +20,26 @@ struct group_file {
     int64_t prepare_timeout_ms, freeze_timeout_ms, hold_limit_ms;
     char *repository;
     bool drillable;
+    struct group_wave *waves;
+    size_t n_waves;
+    char **required;
+    size_t n_required;
+};
+
+struct group_wave {
+    char **partitions;
+    size_t n_partitions;
 };
 
 static const char *const consistency_names[] = {"strict", "relaxed", NULL};
+
+static const struct schema_field wave_fields[] = {
+    {"partitions", SCHEMA_STRS, .offset = offsetof(struct group_wave, partitions),
+     .count = offsetof(struct group_wave, n_partitions), .required = true, .min = 1,
+     .max = 2000},
+};
+static const struct schema wave_schema = {sizeof(struct group_wave), wave_fields,
+                                          ARRAY_LEN(wave_fields)};
 
 #define AT(member) .offset = offsetof(struct group_file, member)
 static const struct schema_field fields[] = {
@@ -40,6 +57,10 @@ static const struct schema_field fields[] = {
      .max = 60000},
     {"repository", SCHEMA_NAME, AT(repository), .required = true},
     {"drillable", SCHEMA_BOOL, AT(drillable)},
+    {"waves", SCHEMA_OBJECTS, AT(waves), .count = offsetof(struct group_file, n_waves),
+     .max = 16, .schema = &wave_schema},
+    {"required", SCHEMA_STRS, AT(required),
+     .count = offsetof(struct group_file, n_required), .max = 2000},
 };
 static const struct schema group_schema = {sizeof(struct group_file), fields,
                                            ARRAY_LEN(fields)};
@@ -63,11 +84,42 @@ static void print_group(const struct ctl *c, const Stillpoint__V1__GroupSpec *g)
     printf("consistency: %s\n",
            consistency_names[g->consistency ==
                              STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED]);
+    for (size_t i = 0; i < g->n_required; i++)
+        printf("%s  - %s\n", i == 0 ? "required:\n" : "", g->required[i]);
     printf("prepare_timeout: %lldms\nfreeze_timeout: %lldms\nhold_limit: %lldms\n",
            (long long)g->prepare_timeout_ms, (long long)g->freeze_timeout_ms,
            (long long)g->hold_limit_ms);
+    if (g->n_waves > 0)
+        printf("waves:\n");
+    for (size_t i = 0; i < g->n_waves; i++)
+        for (size_t k = 0; k < g->waves[i]->n_partitions; k++)
+            printf("%s      - %s\n", k == 0 ? "  - partitions:\n" : "",
+                   g->waves[i]->partitions[k]);
     printf("repository: %s\n%s# version %lld\n", g->repository,
            g->drillable ? "drillable: true\n" : "", (long long)g->version);
+}
+
+/* Borrows the file's names; the waves' messages are the caller's. */
+static void fill_spec(const struct group_file *f, Stillpoint__V1__GroupSpec *spec)
+{
+    spec->group = f->group;
+    spec->partitions = f->partitions;
+    spec->n_partitions = f->n_partitions;
+    spec->consistency = (Stillpoint__V1__Consistency)f->consistency;
+    spec->prepare_timeout_ms = f->prepare_timeout_ms;
+    spec->freeze_timeout_ms = f->freeze_timeout_ms;
+    spec->hold_limit_ms = f->hold_limit_ms;
+    spec->repository = f->repository;
+    spec->drillable = f->drillable;
+    spec->required = f->required;
+    spec->n_required = f->n_required;
+    for (size_t i = 0; i < f->n_waves; i++) {
+        Stillpoint__V1__FreezeWave *w = mem_alloc(sizeof *w);
+        stillpoint__v1__freeze_wave__init(w);
+        w->partitions = f->waves[i].partitions;
+        w->n_partitions = f->waves[i].n_partitions;
+        *PB_APPEND(spec, waves) = w;
+    }
 }
 
 static int run_apply(struct ctl *c)
@@ -79,15 +131,7 @@ static int run_apply(struct ctl *c)
     if (e)
         return ctl_fail(c, e, CTL_USAGE);
     Stillpoint__V1__GroupSpec spec = STILLPOINT__V1__GROUP_SPEC__INIT;
-    spec.group = f.group;
-    spec.partitions = f.partitions;
-    spec.n_partitions = f.n_partitions;
-    spec.consistency = (Stillpoint__V1__Consistency)f.consistency;
-    spec.prepare_timeout_ms = f.prepare_timeout_ms;
-    spec.freeze_timeout_ms = f.freeze_timeout_ms;
-    spec.hold_limit_ms = f.hold_limit_ms;
-    spec.repository = f.repository;
-    spec.drillable = f.drillable;
+    fill_spec(&f, &spec);
     Stillpoint__V1__ApplyGroupRequest req = STILLPOINT__V1__APPLY_GROUP_REQUEST__INIT;
     req.spec = &spec;
     AUTO(remote) struct remote *r = NULL;
@@ -100,6 +144,9 @@ static int run_apply(struct ctl *c)
     else if (status == CTL_OK)
         ctl_say(c, "group '%s' is at version %lld\n", f.group,
                 (long long)((const Stillpoint__V1__GroupSpec *)m)->version);
+    for (size_t i = 0; i < spec.n_waves; i++)
+        free(spec.waves[i]);
+    free(spec.waves);
     schema_release(&group_schema, &f);
     return status;
 }

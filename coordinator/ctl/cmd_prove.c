@@ -132,8 +132,9 @@ static struct err *check_snapshot(struct repo_io *io, const SetRecord *r,
 static struct err *check_snapshots(struct repo_io *io, const SetRecord *r)
 {
     for (size_t i = 0; i < r->n_parts; i++)
-        TRY_CTX(check_snapshot(io, r, r->parts[i]), "part '%s/%s'", r->parts[i]->node,
-                r->parts[i]->partition);
+        if (!part_is_missing(r, r->parts[i]))
+            TRY_CTX(check_snapshot(io, r, r->parts[i]), "part '%s/%s'", r->parts[i]->node,
+                    r->parts[i]->partition);
     return NULL;
 }
 
@@ -205,8 +206,19 @@ static void print_seal(const struct evidence_of *v, const char *sealer)
     const SetRecord *r = (const void *)v->record;
     printf("set.json is what %s signed", sealer);
     if (v->access.repo)
-        printf(", and the snapshots of all %zu parts are those it names", r->n_parts);
+        printf(", and the snapshots of all %zu parts are those it names",
+               r->n_parts - record_missing(r));
     puts(".");
+}
+
+static json_t *missing_names(const SetRecord *r)
+{
+    json_t *names = json_array();
+    for (size_t i = 0; i < r->n_parts; i++)
+        if (part_is_missing(r, r->parts[i]))
+            json_array_append_new(
+                names, json_sprintf("%s/%s", r->parts[i]->node, r->parts[i]->partition));
+    return names;
 }
 
 static int prove(struct ctl *c, struct evidence_of *v)
@@ -217,9 +229,10 @@ static int prove(struct ctl *c, struct evidence_of *v)
         return ctl_fail(c, err_wrap(e, "set '%s' is not proved", c->args[0]), CTL_FAILED);
     const SetRecord *r = (const void *)v->record;
     if (c->json) {
-        ctl_print_json(json_pack("{s:s, s:b, s:i, s:i, s:s*}", "set", r->set, "proved", 1,
-                                 "domains", (int)r->n_epochs, "parts", (int)r->n_parts,
-                                 "sealed_by", sealer));
+        ctl_print_json(json_pack("{s:s, s:b, s:i, s:i, s:o, s:s*}", "set", r->set,
+                                 "proved", 1, "domains", (int)r->n_epochs, "parts",
+                                 (int)(r->n_parts - record_missing(r)), "missing",
+                                 missing_names(r), "sealed_by", sealer));
         return CTL_OK;
     }
     print_proof(r);

@@ -25,12 +25,12 @@ static int get_set(struct remote *r, const char *id, ProtobufCMessage **m)
     return remote_call(r, "GetSet", &req.base, m);
 }
 
-/* COMPLETE is success; a set that was not captured or is damaged is not. */
+/* COMPLETE is success; a set that was not captured, lacks a part or is damaged is not. */
 static int exit_of(const SetRecord *s)
 {
     switch (s->state) {
     case STILLPOINT__V1__SET_STATE__SET_COMPLETE:
-        return CTL_OK;
+        return record_missing(s) ? CTL_PARTIAL : CTL_OK;
     case STILLPOINT__V1__SET_STATE__SET_DAMAGED:
         return CTL_PARTIAL;
     case STILLPOINT__V1__SET_STATE__SET_ABORTED:
@@ -280,6 +280,22 @@ static int wait_for(struct ctl *c, struct remote *r, const char *set,
     return result;
 }
 
+/* Whoever asked for the whole set is told what there is not of it. */
+static int tell_missing(struct ctl *c, struct remote *r, const char *set)
+{
+    AUTO(wire) ProtobufCMessage *m = NULL;
+    int status = get_set(r, set, &m);
+    const SetRecord *s = (const void *)m;
+    for (size_t i = 0; s && i < s->n_parts; i++) {
+        const Stillpoint__V1__Part *p = s->parts[i];
+        if (!part_is_missing(s, p))
+            continue;
+        ctl_say(c, "%s/%s is missing in this set: %s\n", p->node, p->partition, p->error);
+        status = CTL_PARTIAL;
+    }
+    return status;
+}
+
 static int ask_and_wait(struct ctl *c, const char *method, const ProtobufCMessage *req)
 {
     AUTO(remote) struct remote *r = NULL;
@@ -287,7 +303,11 @@ static int ask_and_wait(struct ctl *c, const char *method, const ProtobufCMessag
     int status = remote_open(c, &r);
     if (status == CTL_OK)
         status = remote_call(r, method, req, &m);
-    return status == CTL_OK ? wait_for(c, r, c->args[0], (const void *)m) : status;
+    if (status == CTL_OK)
+        status = wait_for(c, r, c->args[0], (const void *)m);
+    if (status == CTL_OK && !ctl_value(c, "partition"))
+        status = tell_missing(c, r, c->args[0]);
+    return status;
 }
 
 static int run_verify(struct ctl *c)

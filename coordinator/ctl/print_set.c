@@ -48,6 +48,9 @@ void print_set(const Stillpoint__V1__SetRecord *s)
     if (s->seal_snapshot_id[0])
         printf("%-8s snapshot %.8s holds the record and its proofs\n", "seal",
                s->seal_snapshot_id);
+    if (record_missing(s) > 0)
+        printf("%-8s %zu of %zu partitions are not in this cut\n", "missing",
+               record_missing(s), s->n_parts);
     printf("%-8s %.1f s\n\n", "took", seconds(s));
     printf("%-28s %-9s %9s %12s %12s  %s\n", "PARTITION", "STATE", "PAUSE ms", "READ",
            "STORED", "SNAPSHOT");
@@ -77,8 +80,13 @@ void print_set_list(const Stillpoint__V1__ListSetsReply *r)
             if (print_pause_ms(s->parts[k]) > worst)
                 worst = print_pause_ms(s->parts[k]);
         }
-        printf("%-44s %-11s %5zu %10.1f %12lld %8.1f\n", s->set, set_state_text(s->state),
-               s->n_parts, worst, stored, seconds(s));
+        AUTO(str)
+        char *parts =
+            record_missing(s)
+                ? mem_printf("%zu/%zu", s->n_parts - record_missing(s), s->n_parts)
+                : mem_printf("%zu", s->n_parts);
+        printf("%-44s %-11s %5s %10.1f %12lld %8.1f\n", s->set, set_state_text(s->state),
+               parts, worst, stored, seconds(s));
     }
 }
 
@@ -114,6 +122,8 @@ void print_proof(const Stillpoint__V1__SetRecord *s)
     printf("3. Every hold was unbroken from its freeze to its capture:\n");
     for (size_t i = 0; i < s->n_parts; i++) {
         const Stillpoint__V1__Proof *p = s->parts[i]->proof;
+        if (part_is_missing(s, s->parts[i]))
+            continue;
         printf("   %s/%s: captured %.1f ms after its freeze, thawed %.1f ms after that "
                "(%s)\n",
                p->node, p->partition, (double)(p->captured_at_ns - p->frozen_at_ns) / 1e6,
@@ -123,9 +133,18 @@ void print_proof(const Stillpoint__V1__SetRecord *s)
     printf("4. Each of these statements is signed with the key of its agent's "
            "certificate.\n");
     print_order(s);
+    size_t missing = record_missing(s);
     printf(
-        "So the instant at which the last domain was frozen is shown by all %zu parts.\n",
-        s->n_parts);
+        "So the instant at which the last domain was frozen is shown by all %zu parts%s"
+        "\n",
+        s->n_parts - missing, missing ? " that were captured." : ".");
+    if (missing == 0)
+        return;
+    printf("The set is relaxed. The coordinator signed that these are missing:\n");
+    for (size_t i = 0; i < s->n_parts; i++)
+        if (part_is_missing(s, s->parts[i]))
+            printf("   %s/%s: %s\n", s->parts[i]->node, s->parts[i]->partition,
+                   s->parts[i]->error);
 }
 
 static void add_part(struct buf *b, const Stillpoint__V1__PartProgress *p, bool numbers)

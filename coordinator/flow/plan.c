@@ -13,6 +13,8 @@ void plan_free(struct plan *p)
 {
     if (!p)
         return;
+    for (size_t i = 0; p->parts && i < p->n_parts; i++)
+        free(p->parts[i].error);
     free(p->parts);
     free(p->nodes);
     free(p->domains);
@@ -38,9 +40,10 @@ struct faults {
     bool any;
 };
 
-static void fault(struct faults *f, enum err_kind kind, const struct plan_part *p,
+static void fault(struct faults *f, enum err_kind kind, struct plan_part *p,
                   const char *why)
 {
+    p->error = mem_strdup(why);
     /* UNAVAILABLE invites the caller to wait, which cures none of the others. */
     if (!f->any || f->kind == ERR_UNAVAILABLE)
         f->kind = kind;
@@ -101,8 +104,10 @@ static int by_domain(const void *a, const void *b)
 
 static void list_nodes(struct plan *p, const struct registry *r)
 {
-    p->nodes = mem_array(p->n_parts, sizeof *p->nodes);
+    p->n_nodes = 0;
     for (size_t i = 0; i < p->n_parts; i++) {
+        if (p->parts[i].error)
+            continue;
         struct plan_node *last = p->n_nodes ? &p->nodes[p->n_nodes - 1] : NULL;
         if (!last || strcmp(last->node.text, p->parts[i].node.text) != 0) {
             last = &p->nodes[p->n_nodes++];
@@ -111,19 +116,32 @@ static void list_nodes(struct plan *p, const struct registry *r)
             memcpy(last->address, registry_find(r, &last->node)->info.address,
                    sizeof last->address);
         }
-        last->n++;
+        last->n = i - last->first + 1;
     }
 }
 
 static void list_domains(struct plan *p)
 {
-    p->domains = mem_array(p->n_parts, sizeof *p->domains);
+    size_t n = 0;
     for (size_t i = 0; i < p->n_parts; i++)
-        p->domains[i] = p->parts[i].domain;
-    qsort(p->domains, p->n_parts, sizeof *p->domains, by_domain);
-    for (size_t i = 0; i < p->n_parts; i++)
+        if (!p->parts[i].error)
+            p->domains[n++] = p->parts[i].domain;
+    qsort(p->domains, n, sizeof *p->domains, by_domain);
+    p->n_domains = 0;
+    for (size_t i = 0; i < n; i++)
         if (i == 0 || by_domain(&p->domains[p->n_domains - 1], &p->domains[i]) != 0)
             p->domains[p->n_domains++] = p->domains[i];
+}
+
+struct err *plan_leave_out(struct plan *p, const struct registry *r,
+                           const struct node_id *node, const char *why)
+{
+    for (size_t i = 0; i < p->n_parts; i++)
+        if (!p->parts[i].error && strcmp(p->parts[i].node.text, node->text) == 0)
+            p->parts[i].error = mem_strdup(why);
+    list_nodes(p, r);
+    list_domains(p);
+    return p->n_nodes ? NULL : err_new(ERR_CONFLICT, "%s", why);
 }
 
 /* A part's names stand in the group's list, in the part and in its proof, its path once,
@@ -141,6 +159,21 @@ size_t plan_record_bytes(const struct plan *p)
     return n;
 }
 
+static struct err *resolve_all(const struct registry *r, struct plan *p,
+                               const char *const *names, bool strict, int64_t now_ms)
+{
+    AUTO_BUF struct buf text;
+    buf_init(&text);
+    struct faults f = {.text = &text};
+    bool all = true;
+    for (size_t i = 0; i < p->n_parts; i++) {
+        TRY(plan_parse_part(names[i], &p->parts[i]));
+        resolve(r, &p->parts[i], strict, now_ms, &f);
+        all = all && p->parts[i].error;
+    }
+    return f.any && (strict || all) ? err_new(f.kind, "%s", buf_text(&text)) : NULL;
+}
+
 struct err *plan_make(const struct registry *r, const char *const *names, size_t n,
                       bool strict, int64_t now_ms, struct plan **out)
 {
@@ -151,16 +184,10 @@ struct err *plan_make(const struct registry *r, const char *const *names, size_t
                        n, CUT_MAX_PARTS);
     AUTO(plan) struct plan *p = mem_zalloc(sizeof *p);
     p->parts = mem_array(n, sizeof *p->parts);
-    AUTO_BUF struct buf text;
-    buf_init(&text);
-    struct faults f = {.text = &text};
-    for (size_t i = 0; i < n; i++) {
-        TRY(plan_parse_part(names[i], &p->parts[i]));
-        resolve(r, &p->parts[i], strict, now_ms, &f);
-    }
-    if (f.any)
-        return err_new(f.kind, "%s", buf_text(&text));
+    p->nodes = mem_array(n, sizeof *p->nodes);
+    p->domains = mem_array(n, sizeof *p->domains);
     p->n_parts = n;
+    TRY(resolve_all(r, p, names, strict, now_ms));
     qsort(p->parts, n, sizeof *p->parts, by_part);
     for (size_t i = 1; i < n; i++)
         if (by_part(&p->parts[i - 1], &p->parts[i]) == 0)

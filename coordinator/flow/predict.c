@@ -20,12 +20,16 @@ int64_t predict_pauses(struct predict_part *parts, size_t n_parts,
         nodes[parts[i].node].freeze_ms += parts[i].flush_ms;
         nodes[parts[i].node].capture_ms += parts[i].capture_ms;
     }
-    *reach_ms = 0;
+    int64_t slowest_ms[PREDICT_MAX_WAVES] = {0};
     for (size_t i = 0; i < n_nodes; i++) {
         int64_t ms = nodes[i].freeze_ms + (nodes[i].round_trip_us + 999) / 1000;
-        if (ms > *reach_ms)
-            *reach_ms = ms;
+        assert(nodes[i].wave < PREDICT_MAX_WAVES);
+        if (ms > slowest_ms[nodes[i].wave])
+            slowest_ms[nodes[i].wave] = ms;
     }
+    *reach_ms = 0;
+    for (size_t wave = 0; wave < PREDICT_MAX_WAVES; wave++)
+        *reach_ms += slowest_ms[wave];
     int64_t longest = 0;
     for (size_t i = 0; i < n_parts; i++) {
         parts[i].pause_ms = *reach_ms + nodes[parts[i].node].capture_ms;

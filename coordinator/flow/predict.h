@@ -1,9 +1,9 @@
 /* How long the writers of each partition of a group will stand still, from what its
  * agents found while nothing did. No I/O, no clock. Loop thread only.
  *
- * One member frozen waits for the slowest to be frozen too, for that answer to arrive and
- * for Commit to come back; then the captures of its node follow one another, as do the
- * freezes before. */
+ * One member frozen waits for the slowest of each wave to be frozen too, for that answer
+ * to arrive and for Commit to come back; then the captures of its node follow one
+ * another, as do the freezes before. */
 #ifndef COORDINATOR_FLOW_PREDICT_H
 #define COORDINATOR_FLOW_PREDICT_H
 
@@ -13,7 +13,7 @@
 #include "common/base/attr.h"
 #include "common/base/err.h"
 
-enum { PREDICT_MAX_MS = 86400000 };
+enum { PREDICT_MAX_MS = 86400000, PREDICT_MAX_WAVES = 16 };
 
 /* One partition; each value 0 to PREDICT_MAX_MS. */
 struct predict_part {
@@ -24,6 +24,7 @@ struct predict_part {
 };
 
 struct predict_node {
+    size_t wave;           /* in which it freezes; below PREDICT_MAX_WAVES */
     int64_t round_trip_us; /* to its agent and back */
     int64_t freeze_ms;     /* out: all of its partitions */
     int64_t capture_ms;    /* out */

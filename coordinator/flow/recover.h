@@ -1,4 +1,4 @@
-/* Take-over: what becomes of a set found before CAPTURED (X3). Pure. */
+/* Take-over: what becomes of a strict set found before CAPTURED (X3). Pure. */
 #ifndef COORDINATOR_FLOW_RECOVER_H
 #define COORDINATOR_FLOW_RECOVER_H
 

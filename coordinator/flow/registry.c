@@ -5,6 +5,7 @@
 
 #include "common/base/mem.h"
 #include "common/base/sorted.h"
+#include "common/base/version.h"
 
 void registry_init(struct registry *r)
 {
@@ -57,6 +58,35 @@ const struct registry_node *registry_find(const struct registry *r,
 {
     size_t i = lower_bound(r, node);
     return is_at(r, i, node) ? &r->nodes[i] : NULL;
+}
+
+/* The largest unit that tells enough. */
+static char *clock_fault(int64_t off_ms, const char *way)
+{
+    static const struct {
+        int64_t ms;
+        const char *name;
+    } units[] = {{86400000, "days"}, {3600000, "hours"}, {60000, "minutes"}};
+    size_t i = 0;
+    while (i + 1 < ARRAY_LEN(units) && off_ms < 2 * units[i].ms)
+        i++;
+    return mem_printf(
+        "the node's clock is %lld %s %s the coordinator's: set it, and keep "
+        "it right with chrony or ntpd",
+        (long long)(off_ms / units[i].ms), units[i].name, way);
+}
+
+char *registry_node_fault(int protocol, int64_t clock_ahead_ms)
+{
+    if (protocol < STILLPOINT_PROTOCOL)
+        return mem_printf("its agent speaks protocol %d, this coordinator %d: install "
+                          "the coordinator's version on the node",
+                          protocol > 0 ? protocol : 1, STILLPOINT_PROTOCOL);
+    if (clock_ahead_ms > REGISTRY_CLOCK_MS)
+        return clock_fault(clock_ahead_ms, "ahead of");
+    if (clock_ahead_ms < -REGISTRY_CLOCK_MS)
+        return clock_fault(-clock_ahead_ms, "behind");
+    return NULL;
 }
 
 bool registry_is_connected(const struct registry_node *n, int64_t now_ms)

@@ -12,7 +12,9 @@
  *     │               │           └─────────┴───────────┴──→ ABORTING → ABORTED
  *     └─RECOVER→ INSPECTING ─all captured→ RECORDING
  *                     └──────────otherwise→ ABORTING
- *  LOST is reached from every state that is not final. */
+ *  LOST is reached from every state that is not final. In a relaxed round a node's
+ * failure leaves that node out (ABORTING only when none is left), and INSPECTING goes on
+ * with those that have captured. */
 #define ANY_FAILURE (SM_TO(ROUND_ABORTING) | SM_TO(ROUND_LOST))
 static const struct sm_state states[] = {
     [ROUND_PLANNED] = {"PLANNED", SM_INITIAL,
@@ -30,17 +32,6 @@ static const struct sm_state states[] = {
     [ROUND_LOST] = {"LOST", SM_FINAL, 0},
 };
 
-void round_acts_init(struct round_acts *a)
-{
-    *a = (struct round_acts){0};
-}
-
-void round_acts_fini(struct round_acts *a)
-{
-    free(a->items);
-    *a = (struct round_acts){0};
-}
-
 static void act(struct round_acts *out, struct round_act a)
 {
     mem_reserve((void **)&out->items, &out->cap, out->n, sizeof *out->items);
@@ -53,11 +44,20 @@ void round_init(struct round *r, const struct round_conf *conf)
     assert(conf->n_parts > 0 && conf->n_parts <= CUT_MAX_PARTS);
     *r = (struct round){.conf = *conf};
     r->nodes = mem_array(conf->n_nodes, sizeof *r->nodes);
+    for (size_t i = 0; i < conf->n_nodes; i++)
+        r->nodes[i].wave = conf->waves ? conf->waves[i] : 0;
+    for (size_t i = 0; conf->required && i < conf->n_nodes; i++)
+        r->nodes[i].required = conf->required[i];
+    r->conf.waves = NULL;
+    r->conf.required = NULL;
+    r->conf.n_waves = conf->n_waves ? conf->n_waves : 1;
     sm_init(&r->sm, "round", states, ROUND_PLANNED);
 }
 
 void round_fini(struct round *r)
 {
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        free(r->nodes[i].error);
     free(r->nodes);
     free(r->epochs);
     free(r->proofs);
@@ -69,31 +69,67 @@ bool round_is_final(const struct round *r)
     return sm_is_final(&r->sm);
 }
 
-void round_check(const struct round *r)
+/* A strict cut is all of it, a relaxed one whatever was captured. */
+static struct err *verify(const struct round *r)
 {
-    bool recorded = r->sm.state == ROUND_RECORDING || r->sm.state == ROUND_CAPTURED;
-    if (recorded) {
-        assert(r->n_proofs == r->conf.n_parts);
-        AUTO(err)
-        struct err *e =
-            cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
-        assert(!e);
-    }
-    assert(!(r->conf.rehearsal &&
-             (recorded || r->storing || r->sm.state == ROUND_CAPTURING)));
-    for (size_t i = 0; i < r->conf.n_nodes; i++) {
-        assert(!(recorded && r->nodes[i].call == CALL_ABORT));
-        assert(!(r->sm.state == ROUND_CAPTURING && !r->taken_over && r->n_epochs == 0));
-    }
+    if (r->conf.relaxed)
+        return cut_verify_parts(&r->conf.set, r->epochs, r->n_epochs, r->proofs,
+                                r->n_proofs);
+    if (r->n_proofs != r->conf.n_parts)
+        return err_new(ERR_CORRUPT, "%zu proofs for %zu partitions", r->n_proofs,
+                       r->conf.n_parts);
+    return cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
 }
 
-/* Gives every node the same call and a fresh start. */
+static void check_node(const struct round *r, const struct round_node *n)
+{
+    bool recorded = r->sm.state == ROUND_RECORDING || r->sm.state == ROUND_CAPTURED;
+    assert(!(recorded && n->call == CALL_ABORT && !n->out));
+    assert(!n->out || r->conf.relaxed);
+    assert(!n->out || !n->required || !(recorded || r->sm.state == ROUND_CAPTURING));
+    assert(!n->out || n->call == CALL_ABORT || round_is_final(r));
+    assert(r->sm.state != ROUND_FREEZING || n->out || n->wave <= r->wave ||
+           n->call == CALL_NONE);
+    assert(r->sm.state != ROUND_CAPTURING || r->n_epochs > 0);
+    assert(!r->conf.rehearsal || n->call != CALL_COMMIT);
+}
+
+void round_check(const struct round *r)
+{
+    if (r->sm.state == ROUND_RECORDING || r->sm.state == ROUND_CAPTURED) {
+        AUTO(err) struct err *e = verify(r);
+        assert(!e);
+    }
+    assert(!r->conf.rehearsal || !r->storing);
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        check_node(r, &r->nodes[i]);
+}
+
+static void call_node(struct round *r, size_t i, enum round_call call,
+                      struct round_acts *out)
+{
+    struct round_node *n = &r->nodes[i];
+    n->call = call;
+    n->waiting = true;
+    n->done = false;
+    n->retry_at_ms = 0;
+    act(out, (struct round_act){.kind = ROUND_ACT_CALL, .call = call, .node = i});
+}
+
+static void call_nobody(struct round_node *n)
+{
+    n->call = CALL_NONE;
+    n->waiting = n->done = false;
+    n->retry_at_ms = 0;
+}
+
+/* Gives every node the same call and a fresh start; one that is out hears of aborts only.
+ */
 static void send_all(struct round *r, enum round_call call, struct round_acts *out)
 {
-    for (size_t i = 0; i < r->conf.n_nodes; i++) {
-        r->nodes[i] = (struct round_node){.call = call, .waiting = true};
-        act(out, (struct round_act){.kind = ROUND_ACT_CALL, .call = call, .node = i});
-    }
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (call == CALL_ABORT || !r->nodes[i].out)
+            call_node(r, i, call, out);
 }
 
 static bool all_done(const struct round *r)
@@ -102,6 +138,26 @@ static bool all_done(const struct round *r)
         if (!r->nodes[i].done)
             return false;
     return true;
+}
+
+/* Whether the phase, or the wave of it, has nothing to wait for. */
+static bool members_done(const struct round *r)
+{
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        const struct round_node *n = &r->nodes[i];
+        bool later = r->sm.state == ROUND_FREEZING && n->wave > r->wave;
+        if (!n->out && !n->done && !later)
+            return false;
+    }
+    return true;
+}
+
+static size_t count_members(const struct round *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        n += !r->nodes[i].out;
+    return n;
 }
 
 static void store(struct round *r, enum round_act_kind kind, struct round_acts *out)
@@ -116,11 +172,12 @@ static void finish(struct round *r, int state, struct round_acts *out)
 {
     sm_move(&r->sm, state);
     for (size_t i = 0; i < r->conf.n_nodes; i++)
-        r->nodes[i] = (struct round_node){0};
+        call_nobody(&r->nodes[i]);
     act(out, (struct round_act){.kind = ROUND_ACT_FINISHED});
 }
 
-/* PROTOCOL.md step 5.2: one failure of a strict set aborts it. Agents are told at once,
+/* PROTOCOL.md step 5.2: one failure of a strict set aborts it, or the last one of a
+ * relaxed set. Agents are told at once,
  * so that nothing stays frozen while etcd is slow; the record follows. */
 static void begin_abort(struct round *r, int64_t now_ms, const char *why,
                         struct round_acts *out)
@@ -139,7 +196,8 @@ static void begin_record(struct round *r, struct round_acts *out)
 {
     sm_move(&r->sm, ROUND_RECORDING);
     for (size_t i = 0; i < r->conf.n_nodes; i++)
-        r->nodes[i] = (struct round_node){0};
+        if (!r->nodes[i].out) /* those that are go on hearing of it */
+            call_nobody(&r->nodes[i]);
     store(r, ROUND_ACT_STORE_CAPTURED, out);
 }
 
@@ -160,19 +218,99 @@ static void add_proofs(struct round *r, const struct proof *proofs, size_t n)
 }
 
 /* PROTOCOL.md step 1: the record exists, or a rehearsal needs none. */
-static void begin_prepare(struct round *r, int64_t now_ms, struct round_acts *out)
+static void begin_prepare(struct round *r, const struct round_event *ev,
+                          struct round_acts *out)
 {
     sm_move(&r->sm, ROUND_PREPARING);
-    r->deadline_ms = now_ms + r->conf.prepare_timeout_ms;
+    r->deadline_ms = ev->now_ms + r->conf.prepare_timeout_ms;
     send_all(r, CALL_PREPARE, out);
 }
 
-/* PROTOCOL.md step 2: every agent is prepared. */
-static void begin_freeze(struct round *r, int64_t now_ms, struct round_acts *out)
+/* PROTOCOL.md step 5.6: told at once, so that it thaws; it stays out. Its epochs stay if
+ * Commit has named them: the others' proofs speak of them. */
+static void leave_out(struct round *r, size_t i, const char *why, struct round_acts *out)
 {
+    assert(r->conf.relaxed && !r->nodes[i].out);
+    r->nodes[i].out = true;
+    r->nodes[i].error = mem_printf("%.*s", ROUND_ERROR_BYTES - 1, why);
+    call_node(r, i, CALL_ABORT, out);
+}
+
+/* The last error that left a node out tells why nothing is left. */
+static void abort_without_members(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    const char *why = "nobody is left";
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        why = r->nodes[i].error ? r->nodes[i].error : why;
+    AUTO(str) char *text = mem_printf("no partition of the group can be taken: %s", why);
+    begin_abort(r, now_ms, text, out);
+}
+
+/* ---- phases ---- */
+
+static void advance(struct round *r, const struct round_event *ev,
+                    struct round_acts *out);
+
+/* How long a wave may take: all of freeze_timeout. In a relaxed round a silent node costs
+ * the waves behind it nothing of their share, and each has its share, however late. */
+static int64_t wave_deadline(const struct round *r, int64_t now_ms)
+{
+    int64_t n = (int64_t)r->conf.n_waves;
+    if (!r->conf.relaxed)
+        return r->freeze_from_ms + r->conf.freeze_timeout_ms;
+    int64_t at_ms =
+        r->freeze_from_ms + r->conf.freeze_timeout_ms * ((int64_t)r->wave + 1) / n;
+    int64_t share_ms = r->conf.freeze_timeout_ms / n;
+    return now_ms + share_ms > at_ms ? now_ms + share_ms : at_ms;
+}
+
+static void freeze_wave(struct round *r, int64_t now_ms, struct round_acts *out)
+{
+    r->deadline_ms = wave_deadline(r, now_ms);
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (r->nodes[i].wave == r->wave && !r->nodes[i].out)
+            call_node(r, i, CALL_FREEZE, out);
+}
+
+/* The first wave stays frozen until the last one is captured: the sum of what each wave's
+ * slowest node expects. One wave is judged by its agents. */
+static int64_t predict(const struct round *r)
+{
+    int64_t sum_ms = 0;
+    for (size_t wave = 0; wave < r->conf.n_waves; wave++) {
+        int64_t slowest_ms = 0;
+        for (size_t i = 0; i < r->conf.n_nodes; i++) {
+            const struct round_node *n = &r->nodes[i];
+            if (n->wave == wave && !n->out && n->predicted_ms > slowest_ms)
+                slowest_ms = n->predicted_ms;
+        }
+        sum_ms += slowest_ms;
+    }
+    return sum_ms;
+}
+
+/* PROTOCOL.md step 2: every agent is prepared. */
+static void begin_freeze(struct round *r, const struct round_event *ev,
+                         struct round_acts *out)
+{
+    int64_t pause_ms = predict(r);
+    if (r->conf.n_waves > 1 && pause_ms > r->conf.hold_limit_ms / 2) {
+        AUTO(str)
+        char *why = mem_printf(
+            "the pause over %zu waves is expected to take %lld ms, more than half of the "
+            "hold limit (%lld ms); raise hold_limit or make fewer waves",
+            r->conf.n_waves, (long long)pause_ms, (long long)r->conf.hold_limit_ms);
+        begin_abort(r, ev->now_ms, why, out);
+        return;
+    }
     sm_move(&r->sm, ROUND_FREEZING);
-    r->deadline_ms = now_ms + r->conf.freeze_timeout_ms;
-    send_all(r, CALL_FREEZE, out);
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (!r->nodes[i].out)
+            call_nobody(&r->nodes[i]);
+    r->freeze_from_ms = ev->now_ms;
+    r->wave = 0;
+    freeze_wave(r, ev->now_ms, out);
+    advance(r, ev, out);
 }
 
 /* PROTOCOL.md step 3: only after *every* member has answered is the first Commit sent. */
@@ -186,21 +324,26 @@ static void begin_commit(struct round *r, const struct round_event *ev,
     send_all(r, CALL_COMMIT, out);
 }
 
-/* All are frozen, which is all that was to be seen. */
-static void end_rehearsal(struct round *r, int64_t now_ms, struct round_acts *out)
+/* PROTOCOL.md step 2.6: a wave begins when the one before stands still. */
+static void end_wave(struct round *r, const struct round_event *ev,
+                     struct round_acts *out)
 {
-    r->rehearsed = true;
-    begin_abort(r, now_ms, "the rehearsal is over", out);
+    if (r->wave + 1 == r->conf.n_waves) {
+        r->rehearsed = r->conf.rehearsal; /* that is all that was to be seen */
+        if (r->rehearsed)
+            begin_abort(r, ev->now_ms, "the rehearsal is over", out);
+        else
+            begin_commit(r, ev, out);
+        return;
+    }
+    r->wave++;
+    freeze_wave(r, ev->now_ms, out);
+    advance(r, ev, out);
 }
 
 static void end_commit(struct round *r, int64_t now_ms, struct round_acts *out)
 {
-    AUTO(err) struct err *e = NULL;
-    if (r->n_proofs != r->conf.n_parts)
-        e = err_new(ERR_CORRUPT, "%zu proofs for %zu partitions", r->n_proofs,
-                    r->conf.n_parts);
-    else
-        e = cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
+    AUTO(err) struct err *e = verify(r);
     if (!e) {
         begin_record(r, out);
         return;
@@ -209,9 +352,77 @@ static void end_commit(struct round *r, int64_t now_ms, struct round_acts *out)
     begin_abort(r, now_ms, text, out);
 }
 
+/* NULL: every required node is still in. */
+static const struct round_node *lost_required(const struct round *r)
+{
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (r->nodes[i].out && r->nodes[i].required)
+            return &r->nodes[i];
+    return NULL;
+}
+
+/* Goes on when nobody has to be waited for any more. */
+static void advance(struct round *r, const struct round_event *ev, struct round_acts *out)
+{
+    const struct round_node *lost = lost_required(r);
+    if (lost)
+        begin_abort(r, ev->now_ms, lost->error, out);
+    else if (count_members(r) == 0)
+        abort_without_members(r, ev->now_ms, out);
+    else if (!members_done(r))
+        return;
+    else if (r->sm.state == ROUND_PREPARING)
+        begin_freeze(r, ev, out);
+    else if (r->sm.state == ROUND_FREEZING)
+        end_wave(r, ev, out);
+    else if (r->sm.state == ROUND_CAPTURING || r->sm.state == ROUND_INSPECTING)
+        end_commit(r, ev->now_ms, out);
+}
+
+/* Of a relaxed round, one node's proofs: they count only if they are of this cut. */
+static void take_proofs(struct round *r, const struct round_event *ev,
+                        struct round_acts *out)
+{
+    AUTO(err)
+    struct err *e =
+        cut_verify_parts(&r->conf.set, r->epochs, r->n_epochs, ev->proofs, ev->n_proofs);
+    if (!e) {
+        add_proofs(r, ev->proofs, ev->n_proofs);
+        return;
+    }
+    AUTO(str) char *text = err_text(e);
+    leave_out(r, ev->node, text, out);
+}
+
+/* PROTOCOL.md step 6.2, relaxed: what was captured makes the cut, as for a coordinator
+ * that stayed. */
+static void on_inspected_relaxed(struct round *r, const struct round_event *ev,
+                                 struct round_acts *out)
+{
+    if (ev->view != VIEW_CAPTURED) {
+        leave_out(r, ev->node,
+                  "the coordinator was replaced before this node had captured", out);
+    } else {
+        if (r->n_epochs == 0) {
+            add_epochs(r, ev->epochs, ev->n_epochs);
+            cut_sort(r->epochs, r->n_epochs);
+        }
+        take_proofs(r, ev, out);
+        if (r->n_proofs == 0)
+            r->n_epochs = 0; /* of an answer that proves nothing */
+        else
+            r->cut_unix_ms = r->proofs[0].cut_unix_ms;
+    }
+    advance(r, ev, out);
+}
+
 static void on_inspected(struct round *r, const struct round_event *ev,
                          struct round_acts *out)
 {
+    if (r->conf.relaxed) {
+        on_inspected_relaxed(r, ev, out);
+        return;
+    }
     if (ev->view == VIEW_CAPTURED) {
         if (r->n_epochs == 0) {
             add_epochs(r, ev->epochs, ev->n_epochs);
@@ -241,20 +452,19 @@ static void on_yes(struct round *r, const struct round_event *ev, struct round_a
 {
     switch (r->sm.state) {
     case ROUND_PREPARING:
-        if (all_done(r))
-            begin_freeze(r, ev->now_ms, out);
+        r->nodes[ev->node].predicted_ms = ev->predicted_ms;
+        advance(r, ev, out);
         return;
     case ROUND_FREEZING:
         add_epochs(r, ev->epochs, ev->n_epochs);
-        if (all_done(r) && r->conf.rehearsal)
-            end_rehearsal(r, ev->now_ms, out);
-        else if (all_done(r))
-            begin_commit(r, ev, out);
+        advance(r, ev, out);
         return;
     case ROUND_CAPTURING:
-        add_proofs(r, ev->proofs, ev->n_proofs);
-        if (all_done(r))
-            end_commit(r, ev->now_ms, out);
+        if (r->conf.relaxed)
+            take_proofs(r, ev, out);
+        else
+            add_proofs(r, ev->proofs, ev->n_proofs);
+        advance(r, ev, out);
         return;
     case ROUND_INSPECTING:
         on_inspected(r, ev, out);
@@ -273,6 +483,12 @@ static bool may_repeat(enum err_kind kind)
     return kind == ERR_TIMEOUT || kind == ERR_UNAVAILABLE;
 }
 
+static bool in_call_phase(const struct round *r)
+{
+    return r->sm.state == ROUND_PREPARING || r->sm.state == ROUND_FREEZING ||
+           r->sm.state == ROUND_CAPTURING || r->sm.state == ROUND_INSPECTING;
+}
+
 static void on_no(struct round *r, const struct round_event *ev, struct round_acts *out)
 {
     struct round_node *n = &r->nodes[ev->node];
@@ -289,7 +505,22 @@ static void on_no(struct round *r, const struct round_event *ev, struct round_ac
         return;
     }
     AUTO(str) char *text = err_text(ev->err);
-    begin_abort(r, ev->now_ms, text, out);
+    if (!r->conf.relaxed) {
+        begin_abort(r, ev->now_ms, text, out);
+        return;
+    }
+    leave_out(r, ev->node, text, out);
+    advance(r, ev, out);
+}
+
+/* The answer to the Abort of a node that is out. What refuses it has nothing to undo, or
+ * obeys another coordinator: then the store tells. */
+static void on_out_reply(struct round_node *n, const struct round_event *ev)
+{
+    if (ev->err && may_repeat(ev->err->kind))
+        n->retry_at_ms = ev->now_ms + ROUND_RETRY_MS;
+    else
+        n->done = true;
 }
 
 static void on_reply(struct round *r, const struct round_event *ev,
@@ -298,8 +529,12 @@ static void on_reply(struct round *r, const struct round_event *ev,
     assert(ev->node < r->conf.n_nodes);
     struct round_node *n = &r->nodes[ev->node];
     if (!n->waiting || n->call != ev->call)
-        return; /* late: of a phase that is over */
+        return; /* late: of a phase that is over, or of a node that is out */
     n->waiting = false;
+    if (n->out && r->sm.state != ROUND_ABORTING) {
+        on_out_reply(n, ev);
+        return;
+    }
     if (ev->err) {
         on_no(r, ev, out);
         return;
@@ -315,7 +550,7 @@ static void on_stored_ok(struct round *r, const struct round_event *ev,
         AUTO(str) char *why = mem_strdup(r->error);
         begin_abort(r, ev->now_ms, why, out);
     } else if (r->sm.state == ROUND_OPENING) {
-        begin_prepare(r, ev->now_ms, out);
+        begin_prepare(r, ev, out);
     } else if (r->sm.state == ROUND_RECORDING) {
         finish(r, ROUND_CAPTURED, out);
     } else {
@@ -395,10 +630,25 @@ static const char *silent_phase(const struct round *r)
         return "freeze_timeout passed before every domain was frozen";
     case ROUND_INSPECTING:
         return "the coordinator was replaced and an agent of the set did not answer; "
-               "create "
-               "the set again when all are back";
+               "create the set again when all are back";
     default:
         return "hold_limit passed before every partition was captured";
+    }
+}
+
+/* The same of one node of a relaxed set, with what to do about it. */
+static const char *silent_node(const struct round *r)
+{
+    switch (r->sm.state) {
+    case ROUND_PREPARING:
+        return "it was not prepared within prepare_timeout: see whether its agent runs";
+    case ROUND_FREEZING:
+        return "it was not frozen within freeze_timeout: raise it, or see what its "
+               "agent's log says";
+    case ROUND_INSPECTING:
+        return "the coordinator was replaced and this node did not answer the new one";
+    default:
+        return "its captures were not answered for within hold_limit";
     }
 }
 
@@ -433,21 +683,30 @@ static void repeat_store(struct round *r, struct round_acts *out)
     store(r, was_read ? ROUND_ACT_READ_BACK : store_kind(r), out);
 }
 
-static bool in_call_phase(const struct round *r)
+/* The phase is over: who has not answered fails a strict set, or is left out. */
+static void on_deadline(struct round *r, const struct round_event *ev,
+                        struct round_acts *out)
 {
-    return r->sm.state == ROUND_PREPARING || r->sm.state == ROUND_FREEZING ||
-           r->sm.state == ROUND_CAPTURING || r->sm.state == ROUND_INSPECTING;
-}
-
-static void on_time(struct round *r, int64_t now_ms, struct round_acts *out)
-{
-    if (in_call_phase(r) && now_ms >= r->deadline_ms) {
-        begin_abort(r, now_ms, silent_phase(r), out);
+    if (!r->conf.relaxed) {
+        begin_abort(r, ev->now_ms, silent_phase(r), out);
         return;
     }
-    if (!round_is_final(r) && r->store_retry_at_ms && now_ms >= r->store_retry_at_ms)
+    const char *why = silent_node(r);
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        const struct round_node *n = &r->nodes[i];
+        if (!n->out && !n->done && n->call != CALL_NONE)
+            leave_out(r, i, why, out);
+    }
+    advance(r, ev, out);
+}
+
+static void on_time(struct round *r, const struct round_event *ev, struct round_acts *out)
+{
+    if (in_call_phase(r) && ev->now_ms >= r->deadline_ms)
+        on_deadline(r, ev, out);
+    if (!round_is_final(r) && r->store_retry_at_ms && ev->now_ms >= r->store_retry_at_ms)
         repeat_store(r, out);
-    repeat_calls(r, now_ms, out);
+    repeat_calls(r, ev->now_ms, out);
 }
 
 bool round_can_cancel(const struct round *r)
@@ -496,7 +755,7 @@ static void dispatch(struct round *r, const struct round_event *ev,
     case ROUND_EV_START:
         sm_move(&r->sm, ROUND_OPENING);
         if (r->conf.rehearsal)
-            begin_prepare(r, ev->now_ms, out);
+            begin_prepare(r, ev, out);
         else
             store(r, ROUND_ACT_STORE_OPEN, out);
         return;
@@ -533,7 +792,7 @@ void round_step(struct round *r, const struct round_event *ev, struct round_acts
         return;
     dispatch(r, ev, out);
     if (!round_is_final(r))
-        on_time(r, ev->now_ms, out);
+        on_time(r, ev, out);
     settle(r, ev->now_ms, out);
     if (!round_is_final(r))
         set_timer(r, out);

@@ -1,7 +1,12 @@
 /* Stage 3 of a set's life: decides one two-phase round, from the first stored record to
  * the one verdict (I1, I4), and the take-over of a round that another coordinator began.
  * No I/O, no clock. Loop thread only. PROTOCOL.md has the numbered steps that the code
- * quotes. */
+ * quotes.
+ *
+ * A strict round ends with all nodes captured or none. In a relaxed one a node that fails
+ * or is silent at the end of a phase is left out, once and for all: it is told to abort,
+ * nothing it says later counts, and the others make the cut. With waves, Freeze goes to
+ * the nodes of a wave when all of the one before have answered (or are left out). */
 #ifndef COORDINATOR_FLOW_ROUND_H
 #define COORDINATOR_FLOW_ROUND_H
 
@@ -18,6 +23,7 @@ enum {
     ROUND_INSPECT_TIMEOUT_MS = 15000, /* take-over gives agents this long to answer */
     ROUND_ABORT_TIMEOUT_MS = 30000,   /* then reconciliation delivers the abort */
     ROUND_COMMIT_SLACK_MS = 2000, /* for the answers to Commit to arrive after the hold */
+    ROUND_ERROR_BYTES = 512,
 };
 
 enum round_state {
@@ -91,6 +97,7 @@ struct round_event {
     size_t n_epochs;
     const struct proof *proofs; /* reply to COMMIT and INSPECT */
     size_t n_proofs;
+    int64_t predicted_ms;   /* reply to PREPARE: the pause the node expects */
     enum session_view view; /* reply to INSPECT */
     enum round_stored stored;
     enum round_found found;
@@ -129,9 +136,14 @@ struct round_conf {
     int64_t prepare_timeout_ms;
     int64_t freeze_timeout_ms;
     int64_t hold_limit_ms;
-    size_t n_parts; /* proofs needed: every partition of the set */
+    size_t n_parts; /* strict: proofs needed, of every partition of the set */
     size_t n_nodes;
     bool rehearsal; /* ends by Abort once all are frozen, and stores nothing */
+    bool relaxed;
+    size_t n_waves;       /* 0 and 1: all nodes freeze at once */
+    const size_t *waves;  /* of each node, from 0; borrowed for round_init; NULL: all 0 */
+    const bool *required; /* of each node: without it there is no relaxed set, either;
+                             borrowed as well; NULL: none is */
 };
 
 /* One agent of the round. */
@@ -140,13 +152,22 @@ struct round_node {
     bool waiting;         /* its answer is outstanding */
     bool done;            /* it answered this phase with yes */
     int64_t retry_at_ms;  /* 0: no repetition due */
+    size_t wave;
+    int64_t predicted_ms;
+    bool required;
+    bool out;    /* relaxed: its parts are not in the cut, whatever it says from now on */
+    char *error; /* why it is out; owned */
 };
 
 /* Invariants, checked by round_check:
  *  1 all done in PREPARING before FREEZING is entered, likewise FREEZING before CAPTURING
  *  2 proofs are complete and verified from RECORDING to CAPTURED
- *  3 no ABORT was sent in or after RECORDING (until the record says ABORTED)
- *  4 a rehearsal stores nothing, and never gets to CAPTURING */
+ *  3 no ABORT was sent in or after RECORDING (until the record says ABORTED), but to
+ *    nodes that are out
+ *  4 a node that is out is told to abort and nothing else; only a relaxed round has any,
+ *    and of those it requires none in CAPTURING, RECORDING or CAPTURED
+ *  5 while FREEZING, no node of a later wave has been asked to freeze
+ *  6 a rehearsal stores nothing, and never gets to CAPTURING */
 struct round {
     struct sm sm;
     struct round_conf conf;
@@ -155,14 +176,17 @@ struct round {
     size_t n_epochs, cap_epochs;
     struct proof *proofs; /* owned */
     size_t n_proofs, cap_proofs;
-    int64_t deadline_ms; /* of the phase */
-    int64_t cut_unix_ms; /* when all were frozen */
+    int64_t deadline_ms;    /* of the phase, or of the wave */
+    int64_t freeze_from_ms; /* when the first Freeze was sent */
+    size_t wave;            /* FREEZING: the one being frozen */
+    int64_t cut_unix_ms;    /* when all were frozen */
     int64_t store_retry_at_ms;
     bool storing;    /* the outcome of a store or read back is outstanding */
     bool stored;     /* ABORTING: the record says ABORTED, or there is none */
     bool taken_over; /* began with RECOVER */
     bool rehearsed;  /* a rehearsal: all were frozen */
-    char error[512]; /* why it aborts, for the record; empty if it does not */
+    char error[ROUND_ERROR_BYTES]; /* why it aborts, for the record; empty if it does not
+                                    */
 };
 
 void round_init(struct round *r, const struct round_conf *conf);

@@ -35,6 +35,7 @@ static bool any_failed(const struct tasks_view *v)
     return false;
 }
 
+/* A missing part is past every state. */
 static void need_each(const struct tasks_view *v, enum task_kind kind,
                       enum part_state below, struct tasks_next *out)
 {
@@ -72,5 +73,6 @@ void tasks_decide(const struct tasks_view *v, struct tasks_next *out)
         out->needs[out->n_needs++] = (struct tasks_need){TASK_SEAL, TASKS_NO_PART};
     else if (out->state == STATE_COMPLETE)
         for (size_t i = 0; i < v->n_parts; i++)
-            out->needs[out->n_needs++] = (struct tasks_need){TASK_RELEASE, (int)i};
+            if (v->parts[i] != PART_MISSING)
+                out->needs[out->n_needs++] = (struct tasks_need){TASK_RELEASE, (int)i};
 }

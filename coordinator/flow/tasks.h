@@ -2,6 +2,8 @@
  * alone, so any coordinator can ask again at any time and gets the same tasks with the
  * same ids. No I/O, no clock. Loop thread only.
  *
+ * What a relaxed set misses is neither waited for nor counted as damage.
+ *
  *   CAPTURED → UPLOADING: one upload a part → VALIDATING: one verify a part, then one
  * seal → COMPLETE: one release a part;  a task that failed for good → DAMAGED */
 #ifndef COORDINATOR_FLOW_TASKS_H
@@ -32,6 +34,7 @@ enum part_state {
     PART_STORED,
     PART_VERIFIED,
     PART_FAILED,
+    PART_MISSING, /* not in the cut of a relaxed set: nothing is to be done for it */
 };
 enum task_kind {
     TASK_UPLOAD,

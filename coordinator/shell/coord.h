@@ -19,6 +19,7 @@
 #include "coordinator/flow/registry.h"
 #include "coordinator/flow/round.h"
 #include "coordinator/flow/tasks.h"
+#include "coordinator/flow/waves.h"
 #include "coordinator/shell/config.h"
 #include "coordinator/shell/meta.h"
 
@@ -189,6 +190,8 @@ void run_create(struct coord *c, const struct group_entry *g, const char *set_id
  * not all were frozen; or an error when it did not begin, or its end is not known. */
 void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
                   const char *actor, run_begun_fn *over, void *arg);
+/* The spec's waves as the core has them: borrowed names in an array to be freed. */
+struct wave *run_waves(const Stillpoint__V1__GroupSpec *spec) MUST_USE;
 /* Takes over a set stored as PREPARING. */
 void run_recover(struct coord *c, struct set_entry *e);
 /* The live state, which may be FREEZING or CAPTURING. */

@@ -89,13 +89,17 @@ struct err *load_check_set(const Stillpoint__V1__SetRecord *s)
         return err_new(ERR_CORRUPT, "set '%s' has %zu parts", s->set, s->n_parts);
     if (s->state > STILLPOINT__V1__SET_STATE__SET_DAMAGED)
         return err_new(ERR_CORRUPT, "set '%s' is in state %d", s->set, (int)s->state);
+    size_t n_missing = 0;
     for (size_t i = 0; i < s->n_parts; i++) {
         TRY(name_copy(name, s->parts[i]->node, "'node'"));
         TRY(name_copy(name, s->parts[i]->partition, "'partition'"));
-        if (s->parts[i]->state > STILLPOINT__V1__PART_STATE__PART_FAILED)
+        if (s->parts[i]->state > STILLPOINT__V1__PART_STATE__PART_MISSING)
             return err_new(ERR_CORRUPT, "part %zu of set '%s' is in state %d", i, s->set,
                            (int)s->parts[i]->state);
+        n_missing += s->parts[i]->state == STILLPOINT__V1__PART_STATE__PART_MISSING;
     }
+    if (n_missing == s->n_parts)
+        return err_new(ERR_CORRUPT, "set '%s' has none of its parts", s->set);
     return NULL;
 }
 

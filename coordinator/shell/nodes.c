@@ -105,6 +105,16 @@ static struct err *info_from(const Stillpoint__V1__NodeRecord *r, struct node_in
     return NULL;
 }
 
+/* What keeps a node's partitions from being used stands in each of them that says nothing
+ * of its own: lists, plans and checks read it there. */
+static void judge(Stillpoint__V1__NodeRecord *r)
+{
+    AUTO(str) char *fault = registry_node_fault(r->protocol, r->clock_ahead_ms);
+    for (size_t i = 0; fault && i < r->n_partitions; i++)
+        if (!r->partitions[i]->error[0])
+            pb_set(&r->partitions[i]->error, fault);
+}
+
 struct err *node_put(struct coord *c, Stillpoint__V1__NodeRecord *r, int64_t seen_ms)
 {
     AUTO(wire) ProtobufCMessage *owned = &r->base;
@@ -112,6 +122,7 @@ struct err *node_put(struct coord *c, Stillpoint__V1__NodeRecord *r, int64_t see
     if (protobuf_c_message_get_packed_size(owned) > NODES_RECORD_BYTES)
         return err_new(ERR_LIMIT, "field 'node': a record of more than %d bytes",
                        NODES_RECORD_BYTES);
+    judge(r);
     struct err *e = info_from(r, &info);
     if (!e)
         clean(r);

@@ -8,7 +8,8 @@
 
 struct run_node {
     char name[NAME_BYTES];
-    size_t first, n; /* its parts in the draft */
+    size_t first, n; /* its parts are among these of the draft: see run_is_planned */
+    bool told;       /* logged that it is out */
     /* What this coordinator has seen of it, for the record's order; CLOCK_BOOTTIME. */
     int64_t frozen_at_ns, captured_at_ns;
     Stillpoint__V1__Signer *signer; /* of its proofs; owned; NULL: none yet */
@@ -16,7 +17,6 @@ struct run_node {
 
 /* What is known of a part beside its draft. */
 struct run_part {
-    int64_t flush_ms; /* as prepared: of its predicted pause, until it is frozen */
     int64_t pause_us; /* by a round that ended by Abort; 0: none, or nobody knows */
     bool at_most;     /* it was no longer than that */
 };
@@ -30,7 +30,10 @@ struct run {
     char *actor;                      /* who caused it; owned */
     struct run_node *nodes;           /* owned */
     size_t n_nodes;
-    struct run_part *parts;    /* owned, one a part of the draft */
+    struct run_part *parts; /* owned, one a part of the draft */
+    size_t n_parts;         /* of the draft */
+    char **part_errors; /* owned, as are its texts: of each part of the draft, what its
+                           agent refused it for; NULL: nothing */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
     size_t n_locked;      /* of the domains, so far */
@@ -53,9 +56,19 @@ struct run {
 struct run *run_find(const struct coord *c, uint64_t serial);
 /* The round of this set, or NULL. */
 struct run *run_of(const struct coord *c, const char *set);
+/* Whether the part takes part in the round: missing ones were left out of the plan. */
+bool run_is_planned(const Stillpoint__V1__Part *p);
+/* Whether there is no set, even a relaxed one, without this part. */
+bool run_is_required(const struct run *r, const Stillpoint__V1__Part *p);
 void run_feed(struct run *r, struct round_event *ev);
 /* Ends a run that has not started: tells `e`, which is taken over, to whoever waits. */
 void run_refuse(struct run *r, struct err *e);
+
+/* run_begin.c: what a run of the group would begin with now; the errors of plan_make, and
+ * CONFLICT when another group's run is in the way. *out is the caller's, also behind an
+ * error. */
+struct err *run_plan(const struct coord *c, const Stillpoint__V1__GroupSpec *s,
+                     struct plan **out) MUST_USE;
 
 /* run_lock.c: PROTOCOL.md step 0.2; ends in run_locked or run_refuse. */
 void run_lock(struct run *r);

@@ -4,6 +4,7 @@
 
 #include "common/base/mem.h"
 #include "common/obs/log.h"
+#include "common/wire/utf8.h"
 #include "common/wire/wire.h"
 #include "coordinator/flow/predict.h"
 #include "coordinator/shell/run.h"
@@ -14,6 +15,7 @@ enum {
         5000, /* one attempt; the answer is recorded, so it may be repeated */
     CALL_ABORT_MS = 5000,
     CALL_INSPECT_MS = 3000,
+    CALL_ERROR_BYTES = 255, /* of a partition that an agent refuses */
 };
 
 struct call {
@@ -37,7 +39,8 @@ static ProtobufCMessage *prepare_request(const struct run *r, size_t node)
     m->rehearsal = r->rehearsal;
     const struct run_node *n = &r->nodes[node];
     for (size_t i = n->first; i < n->first + n->n; i++)
-        *PB_APPEND(m, partitions) = mem_strdup(r->draft->parts[i]->partition);
+        if (run_is_planned(r->draft->parts[i]))
+            *PB_APPEND(m, partitions) = mem_strdup(r->draft->parts[i]->partition);
     return &m->base;
 }
 
@@ -63,10 +66,11 @@ static ProtobufCMessage *commit_request(const struct run *r)
         m_;                                                                              \
     })
 
-static ProtobufCMessage *abort_request(const struct run *r)
+static ProtobufCMessage *abort_request(const struct run *r, size_t node)
 {
     Stillpoint__V1__AbortRequest *m = SIMPLE_REQUEST(AbortRequest, abort_request);
-    pb_set(&m->reason, r->round.error);
+    const char *own = r->round.nodes[node].error;
+    pb_set(&m->reason, own && !r->round.error[0] ? own : r->round.error);
     return &m->base;
 }
 
@@ -81,7 +85,7 @@ static ProtobufCMessage *request_of(const struct run *r, size_t node,
     case CALL_COMMIT:
         return commit_request(r);
     case CALL_ABORT:
-        return abort_request(r);
+        return abort_request(r, node);
     default:
         return &SIMPLE_REQUEST(InspectRequest, inspect_request)->base;
     }
@@ -119,47 +123,49 @@ struct reply {
     const Stillpoint__V1__Signer *signer; /* of the proofs; borrowed */
 };
 
-/* Each partition's pause was judged by its guardian; only here is it known that they add
- * up. Those that have not answered count as nothing. */
-static struct err *judge_pause(const struct run *r)
+/* One partition's answer: what its pause is expected to be, or why it is refused, which
+ * ends a strict round and is noted in a relaxed one. */
+static struct err *read_part(struct run *r, size_t i,
+                             const Stillpoint__V1__PartPrepared *m, int64_t *sum_ms)
 {
-    struct predict_part *parts = mem_array(r->draft->n_parts, sizeof *parts);
-    struct predict_node *nodes = mem_array(r->n_nodes, sizeof *nodes);
-    for (size_t n = 0; n < r->n_nodes; n++) {
-        for (size_t i = r->nodes[n].first; i < r->nodes[n].first + r->nodes[n].n; i++) {
-            int64_t flush_ms = r->parts[i].flush_ms;
-            parts[i] = (struct predict_part){
-                .node = n,
-                .flush_ms = flush_ms,
-                .capture_ms = r->draft->parts[i]->predicted_pause_ms - flush_ms};
-        }
-    }
-    int64_t reach_ms;
-    int64_t pause_ms =
-        predict_pauses(parts, r->draft->n_parts, nodes, r->n_nodes, &reach_ms);
-    free(parts);
-    free(nodes);
-    return predict_judge(pause_ms, r->draft->spec->hold_limit_ms);
+    Stillpoint__V1__Part *p = r->draft->parts[i];
+    TRY_CTX(predict_check(m->predicted_pause_ms, m->flush_ms), "partition '%s'",
+            p->partition);
+    p->predicted_pause_ms = m->predicted_pause_ms;
+    *sum_ms += m->predicted_pause_ms;
+    if (!m->error[0])
+        return NULL;
+    if (!r->round.conf.relaxed || run_is_required(r, p))
+        return err_new(ERR_CONFLICT, "partition '%s': %s", p->partition, m->error);
+    free(r->part_errors[i]);
+    r->part_errors[i] = utf8_printable(m->error, CALL_ERROR_BYTES);
+    return NULL;
 }
 
 static struct err *read_prepared(struct run *r, size_t node,
-                                 const Stillpoint__V1__PrepareReply *m)
+                                 const Stillpoint__V1__PrepareReply *m,
+                                 struct round_event *ev)
 {
-    if (m->n_parts != r->nodes[node].n)
-        return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
-                       r->nodes[node].n);
-    size_t first = r->nodes[node].first;
-    for (size_t i = 0; i < m->n_parts; i++) {
-        const Stillpoint__V1__PartPrepared *said = m->parts[i];
-        TRY(predict_check(said->predicted_pause_ms, said->flush_ms));
-        for (size_t k = first; k < first + r->nodes[node].n; k++) {
-            if (strcmp(r->draft->parts[k]->partition, said->partition) != 0)
+    const struct run_node *n = &r->nodes[node];
+    size_t planned = 0, answered = 0;
+    for (size_t i = n->first; i < n->first + n->n; i++) {
+        if (!run_is_planned(r->draft->parts[i]))
+            continue;
+        planned++;
+        for (size_t k = 0; k < m->n_parts; k++) {
+            if (strcmp(r->draft->parts[i]->partition, m->parts[k]->partition) != 0)
                 continue;
-            r->draft->parts[k]->predicted_pause_ms = said->predicted_pause_ms;
-            r->parts[k].flush_ms = said->flush_ms;
+            TRY(read_part(r, i, m->parts[k], &ev->predicted_ms));
+            answered++;
+            break;
         }
     }
-    return judge_pause(r);
+    if (answered != planned || m->n_parts != planned)
+        return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
+                       planned);
+    /* The guardian has judged each by itself; here they add up. Over several waves the
+     * round judges. */
+    return predict_judge(ev->predicted_ms, r->draft->spec->hold_limit_ms);
 }
 
 /* Nothing is decided by it, so what makes no sense is passed over. */
@@ -195,6 +201,22 @@ static struct err *check_speaker(const char *node, const struct reply *reply,
     return own ? NULL : err_new(ERR_CORRUPT, "it names a domain of another node");
 }
 
+/* The core knows nodes; what is required are partitions. */
+static struct err *check_required(const struct run *r, const struct run_node *node,
+                                  const struct proof *proofs, size_t n)
+{
+    for (size_t i = node->first; i < node->first + node->n; i++) {
+        const Stillpoint__V1__Part *p = r->draft->parts[i];
+        bool proved = !run_is_required(r, p);
+        for (size_t k = 0; k < n && !proved; k++)
+            proved = strcmp(proofs[k].part.text, p->partition) == 0;
+        if (!proved)
+            return err_new(ERR_CORRUPT, "it does not prove '%s', which is required",
+                           p->partition);
+    }
+    return NULL;
+}
+
 /* PROTOCOL.md step 4.1: proofs that anybody can check later are checked before they
  * count. */
 static struct err *read_proofs(const struct run *r, const struct call *k,
@@ -205,9 +227,22 @@ static struct err *read_proofs(const struct run *r, const struct call *k,
     TRY(witness_check_proofs(r->coord->trust, signer, r->nodes[k->node].name, proofs, n,
                              wall_ms()));
     TRY(proofs_from_pb(proofs, n, &out->proofs));
+    if (n > 0)
+        TRY(check_required(r, &r->nodes[k->node], out->proofs, n));
     out->signer = n > 0 ? signer : NULL;
     ev->n_proofs = n;
     return NULL;
+}
+
+/* One node's fault must not spoil the digest that all others are going to name. */
+static struct err *check_epochs(const struct domain_epoch *epochs, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(epochs[i].domain.text, epochs[k].domain.text) == 0)
+                return err_new(ERR_CORRUPT, "it names domain '%s' twice",
+                               epochs[i].domain.text);
+    return n > 0 ? NULL : err_new(ERR_CORRUPT, "it answers without an epoch");
 }
 
 static struct err *read_reply(struct run *r, const struct call *k,
@@ -219,9 +254,10 @@ static struct err *read_reply(struct run *r, const struct call *k,
     const Stillpoint__V1__InspectReply *i = (const void *)m;
     switch (k->call) {
     case CALL_PREPARE:
-        return read_prepared(r, k->node, (const void *)m);
+        return read_prepared(r, k->node, (const void *)m, ev);
     case CALL_FREEZE:
         TRY(epochs_from_pb(f->epochs, f->n_epochs, &out->epochs));
+        TRY(check_epochs(out->epochs, f->n_epochs));
         ev->n_epochs = f->n_epochs;
         break;
     case CALL_COMMIT:

@@ -143,7 +143,7 @@ static void find_domains(struct run *r)
     for (size_t i = 0; i < r->draft->n_parts; i++) {
         const Stillpoint__V1__Part *p = r->draft->parts[i];
         const struct node_entry *n = node_find(r->coord, p->node);
-        for (size_t k = 0; n && k < n->record->n_partitions; k++) {
+        for (size_t k = 0; n && run_is_planned(p) && k < n->record->n_partitions; k++) {
             const char *domain = n->record->partitions[k]->domain;
             bool known = false;
             for (size_t d = 0; d < r->n_domains; d++)

@@ -100,6 +100,9 @@ static void run_free(struct run *r)
     for (size_t i = 0; i < r->n_nodes; i++)
         if (r->nodes[i].signer)
             wire_free(&r->nodes[i].signer->base);
+    for (size_t i = 0; i < r->n_parts; i++)
+        free(r->part_errors[i]);
+    free(r->part_errors);
     free(r->nodes);
     free(r->parts);
     free(r->domains);
@@ -221,21 +224,51 @@ static void on_stored(struct coord *c, struct meta_txn *t, void *arg)
     run_feed(r, &ev);
 }
 
-static void fill_parts(const struct round *round, Stillpoint__V1__SetRecord *draft)
+bool run_is_planned(const Stillpoint__V1__Part *p)
+{
+    return p->state != STILLPOINT__V1__PART_STATE__PART_MISSING;
+}
+
+static const struct proof *proof_of(const struct round *round,
+                                    const Stillpoint__V1__Part *p)
+{
+    for (size_t k = 0; k < round->n_proofs; k++)
+        if (strcmp(round->proofs[k].node.text, p->node) == 0 &&
+            strcmp(round->proofs[k].part.text, p->partition) == 0)
+            return &round->proofs[k];
+    return NULL;
+}
+
+/* Why a part has no proof, as far as it has become known: its own error or its node's. */
+static void fill_error(const struct run *r, size_t i, Stillpoint__V1__Part *p)
+{
+    const char *why = i < r->n_parts ? r->part_errors[i] : NULL;
+    for (size_t k = 0; !why && k < r->n_nodes; k++)
+        if (strcmp(r->nodes[k].name, p->node) == 0)
+            why = r->round.nodes[k].error;
+    if (why)
+        pb_set(&p->error, why);
+}
+
+/* PROTOCOL.md step 4.2: what is not proved is not in the cut. */
+static void fill_parts(const struct run *r, Stillpoint__V1__SetRecord *draft)
 {
     for (size_t i = 0; i < draft->n_parts; i++) {
         Stillpoint__V1__Part *p = draft->parts[i];
-        for (size_t k = 0; k < round->n_proofs; k++) {
-            const struct proof *proof = &round->proofs[k];
-            if (strcmp(proof->node.text, p->node) != 0 ||
-                strcmp(proof->part.text, p->partition) != 0)
-                continue;
-            if (p->proof)
-                wire_free(&p->proof->base);
-            p->proof = proof_to_pb(&round->conf.set, proof);
-            pb_set(&p->capture, proof->capture.text);
-            p->state = STILLPOINT__V1__PART_STATE__PART_CAPTURED;
+        const struct proof *proof = proof_of(&r->round, p);
+        if (!run_is_planned(p))
+            continue;
+        if (!proof) {
+            p->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
+            pb_set(&p->error, "its node did not capture it");
+            fill_error(r, i, p);
+            continue;
         }
+        if (p->proof)
+            wire_free(&p->proof->base);
+        p->proof = proof_to_pb(&r->round.conf.set, proof);
+        pb_set(&p->capture, proof->capture.text);
+        p->state = STILLPOINT__V1__PART_STATE__PART_CAPTURED;
     }
 }
 
@@ -250,6 +283,8 @@ static void fill_order(const struct run *r, Stillpoint__V1__SetRecord *draft)
     o->commit_at_ns = r->commit_at_ns;
     for (size_t i = 0; i < r->n_nodes; i++) {
         const struct run_node *n = &r->nodes[i];
+        if (r->round.nodes[i].out)
+            continue; /* it may have answered, but too late to matter */
         Stillpoint__V1__CutAnswer *a = mem_alloc(sizeof *a);
         stillpoint__v1__cut_answer__init(a);
         pb_set(&a->node, n->name);
@@ -277,12 +312,14 @@ static Stillpoint__V1__SetRecord *draft_for(struct run *r, enum round_act_kind k
         set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_PREPARING);
     } else if (kind == ROUND_ACT_STORE_ABORTED) {
         pb_set(&d->error, r->round.error);
+        for (size_t i = 0; i < d->n_parts; i++)
+            fill_error(r, i, d->parts[i]);
         set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_ABORTED);
     } else {
         d->cut_unix_ms = r->round.cut_unix_ms;
         d->epochs = epochs_to_pb(r->round.epochs, r->round.n_epochs);
         d->n_epochs = r->round.n_epochs;
-        fill_parts(&r->round, d);
+        fill_parts(r, d);
         fill_order(r, d);
         set_move(r->coord, d, STILLPOINT__V1__SET_STATE__SET_CAPTURED);
     }
@@ -390,6 +427,18 @@ static void perform(struct run *r, const struct round_act *a)
     }
 }
 
+static void tell_left_out(struct run *r)
+{
+    for (size_t i = 0; i < r->n_nodes; i++) {
+        struct run_node *n = &r->nodes[i];
+        if (!r->round.nodes[i].out || n->told)
+            continue;
+        n->told = true;
+        log_warn("round", "left_out", "set=%s node=%s error=\"%s\"", r->set.text, n->name,
+                 r->round.nodes[i].error);
+    }
+}
+
 void run_feed(struct run *r, struct round_event *ev)
 {
     struct coord *c = r->coord;
@@ -397,6 +446,7 @@ void run_feed(struct run *r, struct round_event *ev)
     ev->now_ms = loop_now_ms();
     ev->unix_ms = wall_ms();
     round_step(&r->round, ev, &r->acts);
+    tell_left_out(r);
     struct set_entry *e = set_find(c, r->set.text);
     if (e && r->round.sm.state != was)
         watch_notify(c, e);
@@ -485,9 +535,41 @@ static void log_move(void *ctx, const struct sm *m, const char *from, const char
     failpoint(m->name, to);
 }
 
+/* The wave of each node of the round; the caller frees it. */
+static size_t *wave_numbers(const struct run *r)
+{
+    struct wave *waves = run_waves(r->draft->spec);
+    size_t *numbers = mem_array(r->n_nodes, sizeof *numbers);
+    for (size_t i = 0; i < r->n_nodes; i++)
+        numbers[i] = waves_find(waves, r->draft->spec->n_waves, r->nodes[i].name);
+    free(waves);
+    return numbers;
+}
+
+bool run_is_required(const struct run *r, const Stillpoint__V1__Part *p)
+{
+    AUTO(str) char *name = mem_printf("%s/%s", p->node, p->partition);
+    for (size_t i = 0; i < r->draft->spec->n_required; i++)
+        if (strcmp(r->draft->spec->required[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* A node is required if one of its partitions is; the caller frees it. */
+static bool *required_nodes(const struct run *r)
+{
+    bool *required = mem_array(r->n_nodes, sizeof *required);
+    for (size_t i = 0; i < r->n_nodes; i++)
+        for (size_t k = 0; k < r->nodes[i].n && !required[i]; k++)
+            required[i] = run_is_required(r, r->draft->parts[r->nodes[i].first + k]);
+    return required;
+}
+
 /* The locks are held: PROTOCOL.md step 0.3 or 6.1. */
 void run_locked(struct run *r)
 {
+    size_t *waves = wave_numbers(r);
+    bool *required = required_nodes(r);
     struct round_conf conf = {
         .set = r->set,
         .prepare_timeout_ms = r->draft->spec->prepare_timeout_ms,
@@ -496,122 +578,21 @@ void run_locked(struct run *r)
         .n_parts = r->draft->n_parts,
         .n_nodes = r->n_nodes,
         .rehearsal = r->rehearsal,
+        .relaxed = r->draft->spec->consistency ==
+                   STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED,
+        .n_waves = r->draft->spec->n_waves,
+        .waves = waves,
+        .required = required,
     };
     memcpy(conf.token.incarnation, r->coord->incarnation, sizeof conf.token.incarnation);
     conf.token.revision = r->lock_revision;
     round_init(&r->round, &conf);
+    free(waves);
+    free(required);
     round_acts_init(&r->acts);
     r->round.sm.observer = log_move;
     r->round.sm.observer_ctx = r;
     r->started = true;
     run_feed(r, &(struct round_event){.kind = r->recovering ? ROUND_EV_RECOVER
                                                             : ROUND_EV_START});
-}
-
-/* ---- beginning ---- */
-
-static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
-                           const char *actor)
-{
-    static uint64_t serial;
-    struct run *r = mem_zalloc(sizeof *r);
-    r->coord = c;
-    r->serial = ++serial;
-    r->draft = draft;
-    r->actor = mem_strdup(actor);
-    snprintf(r->set.text, sizeof r->set.text, "%s", draft->set);
-    r->next = c->runs;
-    c->runs = r;
-    /* Parts ascend by node, so one node's stand together. */
-    r->nodes = mem_array(draft->n_parts, sizeof *r->nodes);
-    r->parts = mem_array(draft->n_parts, sizeof *r->parts);
-    for (size_t i = 0; i < draft->n_parts; i++) {
-        const char *node = draft->parts[i]->node;
-        if (r->n_nodes == 0 || strcmp(r->nodes[r->n_nodes - 1].name, node) != 0)
-            snprintf(r->nodes[r->n_nodes++].name, NAME_BYTES, "%s", node);
-        if (r->nodes[r->n_nodes - 1].n == 0)
-            r->nodes[r->n_nodes - 1].first = i;
-        r->nodes[r->n_nodes - 1].n++;
-    }
-    return r;
-}
-
-static Stillpoint__V1__SetRecord *new_record(const struct group_entry *g, const char *id,
-                                             const struct plan *plan)
-{
-    Stillpoint__V1__SetRecord *d = mem_alloc(sizeof *d);
-    stillpoint__v1__set_record__init(d);
-    d->schema = 1;
-    pb_set(&d->set, id);
-    pb_set(&d->group, g->spec->group);
-    d->spec = (Stillpoint__V1__GroupSpec *)pb_copy(&g->spec->base);
-    d->created_unix_ms = wall_ms();
-    for (size_t i = 0; i < plan->n_parts; i++) {
-        Stillpoint__V1__Part *p = mem_alloc(sizeof *p);
-        stillpoint__v1__part__init(p);
-        pb_set(&p->node, plan->parts[i].node.text);
-        pb_set(&p->partition, plan->parts[i].part.text);
-        pb_set(&p->path, plan->parts[i].path);
-        *PB_APPEND(d, parts) = p;
-    }
-    return d;
-}
-
-static void run_begin(struct coord *c, const struct group_entry *g, const char *set_id,
-                      const char *actor, const Stillpoint__V1__Drill *drill,
-                      bool rehearsal, run_begun_fn *on_begun, void *arg)
-{
-    AUTO(plan) struct plan *plan = NULL;
-    bool strict = g->spec->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
-    struct err *e = NULL;
-    if (runs_count(c) >= COORD_MAX_RUNS)
-        e = err_new(ERR_LIMIT, "%d sets are being taken already", COORD_MAX_RUNS);
-    else
-        e = plan_make(&c->registry, (const char *const *)g->spec->partitions,
-                      g->spec->n_partitions, strict, loop_now_ms(), &plan);
-    for (size_t i = 0; !e && i < plan->n_nodes; i++)
-        e = node_check_repository(c, plan->nodes[i].node.text, g->spec->repository);
-    if (e) {
-        on_begun(arg, err_wrap(e, "group '%s'", g->spec->group), NULL);
-        return;
-    }
-    struct run *r = run_new(c, new_record(g, set_id, plan), actor);
-    r->rehearsal = rehearsal;
-    if (drill) {
-        r->draft->drill = (Stillpoint__V1__Drill *)pb_copy(&drill->base);
-        AUTO(err) struct err *none = drill_find(drill->name, &r->drill);
-        assert(!none);
-    }
-    r->begun = on_begun;
-    r->begun_arg = arg;
-    r->domains = STEAL(plan->domains);
-    r->n_domains = plan->n_domains;
-    run_lock(r);
-}
-
-void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
-                const char *actor, const Stillpoint__V1__Drill *drill,
-                run_begun_fn *on_begun, void *arg)
-{
-    run_begin(c, g, set_id, actor, drill, false, on_begun, arg);
-}
-
-void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
-                  const char *actor, run_begun_fn *over, void *arg)
-{
-    run_begin(c, g, id, actor, NULL, true, over, arg);
-}
-
-void run_recover(struct coord *c, struct set_entry *e)
-{
-    AUTO(str)
-    char *actor =
-        mem_printf("spiffe://%s/coordinator/%s", c->conf->cluster, c->conf->name);
-    struct run *r =
-        run_new(c, (Stillpoint__V1__SetRecord *)pb_copy(&e->record->base), actor);
-    r->recovering = true;
-    e->run = r;
-    log_info("round", "takes_over", "set=%s from=%s", r->set.text,
-             e->record->coordinator);
-    run_lock(r);
 }

@@ -10,7 +10,7 @@
 #include "common/wire/pbjson.h"
 #include "common/wire/utf8.h"
 #include "common/wire/wire.h"
-#include "coordinator/shell/coord.h"
+#include "coordinator/shell/run.h"
 
 typedef Stillpoint__V1__SetRecord SetRecord;
 typedef Stillpoint__V1__TaskRecord TaskRecord;
@@ -290,12 +290,22 @@ static void fill_seal(const struct coord *c, const SetRecord *r, TaskRecord *t)
         pb_set_bytes(&t->seal, seal, strlen(seal));
 }
 
+/* Whoever took part may store the set's record. */
+static size_t first_part(const SetRecord *r)
+{
+    size_t i = 0;
+    while (i + 1 < r->n_parts && !run_is_planned(r->parts[i]))
+        i++;
+    return i;
+}
+
 static TaskRecord *task_for(const struct coord *c, const SetRecord *r,
                             const struct tasks_need *need)
 {
     TaskRecord *t = mem_alloc(sizeof *t);
     stillpoint__v1__task_record__init(t);
-    const Stillpoint__V1__Part *p = r->parts[need->part < 0 ? 0 : need->part];
+    const Stillpoint__V1__Part *p =
+        r->parts[need->part < 0 ? first_part(r) : (size_t)need->part];
     t->schema = 1;
     t->kind = (Stillpoint__V1__TaskKind)need->kind;
     pb_set(&t->set, r->set);

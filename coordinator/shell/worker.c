@@ -10,6 +10,7 @@
 #include "stillpoint/v1/worker.pb-c.h"
 
 enum { WORKER_MAX_OPEN_SETS = 4096, WORKER_MAX_CLAIM = 16, WORKER_MAX_RUNNING = 256 };
+#define WORKER_MAX_UNIX_MS 253402300799999 /* the end of the year 9999 */
 
 /* An agent speaks for itself only: the certificate's name is the node's. */
 static struct err *check_self(struct rpc_call *call, const char *node)
@@ -57,6 +58,7 @@ static char *stored_form(const Stillpoint__V1__NodeRecord *r)
     Stillpoint__V1__NodeRecord *copy = (Stillpoint__V1__NodeRecord *)pb_copy(&r->base);
     copy->last_seen_unix_ms = 0;
     copy->connected = 0;
+    copy->clock_ahead_ms = 0;
     char *json = pbjson_encode(&copy->base, 0);
     wire_free(&copy->base);
     return json;
@@ -75,10 +77,12 @@ static void store_node(struct coord *c, const char *node, const char *json)
     store_submit(c, t, on_node_stored, drop_node_write, w);
 }
 
-static struct err *take_node(struct coord *c, const Stillpoint__V1__NodeRecord *r)
+static struct err *take_node(struct coord *c, const Stillpoint__V1__NodeRecord *r,
+                             int64_t unix_ms)
 {
     Stillpoint__V1__NodeRecord *copy = (Stillpoint__V1__NodeRecord *)pb_copy(&r->base);
     copy->last_seen_unix_ms = wall_ms();
+    copy->clock_ahead_ms = unix_ms ? unix_ms - copy->last_seen_unix_ms : 0;
     int64_t now_ms = loop_now_ms();
     TRY(node_put(c, copy, now_ms));
     struct node_entry *n = node_find(c, r->node);
@@ -102,6 +106,19 @@ static void add_verdict(Stillpoint__V1__RegisterReply *reply, const char *set,
     *PB_APPEND(reply, verdicts) = v;
 }
 
+/* For a node that a relaxed set was captured without, it is ABORTED. */
+static Stillpoint__V1__SetState verdict_for(const Stillpoint__V1__SetRecord *r,
+                                            const char *node)
+{
+    if (r->state < STILLPOINT__V1__SET_STATE__SET_CAPTURED)
+        return r->state;
+    for (size_t i = 0; i < r->n_parts; i++)
+        if (strcmp(r->parts[i]->node, node) == 0 &&
+            r->parts[i]->state != STILLPOINT__V1__PART_STATE__PART_MISSING)
+            return r->state;
+    return STILLPOINT__V1__SET_STATE__SET_ABORTED;
+}
+
 /* PROTOCOL.md step 5.4: the verdicts on what the agent still has open. */
 static void add_verdicts(struct coord *c, const Stillpoint__V1__RegisterRequest *req,
                          Stillpoint__V1__RegisterReply *reply)
@@ -113,7 +130,7 @@ static void add_verdicts(struct coord *c, const Stillpoint__V1__RegisterRequest 
             add_verdict(reply, req->open_sets[i]->set,
                         STILLPOINT__V1__SET_STATE__SET_ABORTED);
         if (e && !e->run)
-            add_verdict(reply, e->record->set, e->record->state);
+            add_verdict(reply, e->record->set, verdict_for(e->record, req->node->node));
     }
 }
 
@@ -127,7 +144,10 @@ static struct err *check_register(struct coord *c, struct rpc_call *call,
     if (req->n_open_sets > WORKER_MAX_OPEN_SETS)
         return err_new(ERR_LIMIT, "field 'open_sets': %zu, at most %d", req->n_open_sets,
                        WORKER_MAX_OPEN_SETS);
-    return take_node(c, req->node);
+    if (req->unix_ms < 0 || req->unix_ms > WORKER_MAX_UNIX_MS)
+        return err_new(ERR_INVALID, "field 'unix_ms': %lld is no time of day",
+                       (long long)req->unix_ms);
+    return take_node(c, req->node, req->unix_ms);
 }
 
 static void register_node(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)

@@ -15,6 +15,11 @@
  * weak fairness: whatever is possible for ever is done at last. There the last coordinator does
  * not fail, nor does its lease (-DMORTAL: it does, and only every freeze must end).
  *
+ * -DRELAXED: the set is relaxed. A coordinator may leave out any agent that has not answered, at any
+ * time, and goes on with the others; whoever takes over records those that have captured. The cut is
+ * then the instant of the first Commit. (An agent that is left out may still be asked to freeze:
+ * more than the product does. Waves only take orders of freezing away.)
+ *
  * Each mutation breaks one rule, and the model must then fail: -DTHAW_FIRST -DCOMMIT_EARLY
  * -DNO_TOKEN -DREFREEZE -DTHAW_PER_PART -DBLIND_WRITE -DUNSEEN_EXPIRY -DABORT_UNKNOWN
  * -DINSPECT_LEAVES; for liveness -DNO_DEADLINE -DNO_TIMEOUT -DNO_VERDICT. */
@@ -72,6 +77,19 @@ typedef answers {
 };
 answers yes[COORDS];
 
+#ifdef RELAXED
+answers out[COORDS];   /* whom each coordinator has left out: for good (step 5.6) */
+answers named[COORDS]; /* whose epochs its Commit names */
+answers member;        /* of the recorded cut */
+#define IS_OUT(c) (out[c].v[a])
+#define IS_NAMED(c) (named[c].v[a])
+#define IS_RECORDED(a) (member.v[a])
+#else
+#define IS_OUT(c) (false)
+#define IS_NAMED(c) (true)
+#define IS_RECORDED(a) (true)
+#endif
+
 /* ---- agents: what their journals say, or will before anybody hears of it ---- */
 
 #define S_NONE 0
@@ -114,6 +132,27 @@ byte freezes[DOMAINS];
 bit in_cut[DOMAINS]; /* frozen without a break since all were frozen together */
 bit sound[PARTS];    /* the capture shows that instant */
 
+#ifdef RELAXED
+typedef domains {
+    bit v[DOMAINS];
+};
+domains stands[COORDS]; /* frozen without a break since this one's Commit was sent */
+#if COORDS > 1
+#define NO_LONGER_STANDS(d) stands[0].v[d] = 0; stands[1].v[d] = 0
+#else
+#define NO_LONGER_STANDS(d) stands[0].v[d] = 0
+#endif
+#define SHOWS_CUT(q) (stands[owner[a] - 1].v[DOMAIN(q)])
+#define MARK_CUT skip
+#else
+#define NO_LONGER_STANDS(d) skip
+#define SHOWS_CUT(q) (in_cut[DOMAIN(q)])
+#define MARK_CUT                                                                         \
+    for (k : 0 .. DOMAINS - 1) {                                                         \
+        in_cut[k] = (all -> 1 : in_cut[k]);                                              \
+    }
+#endif
+
 inline kernel_freezes(d)
 {
     frozen[d] = 1;
@@ -123,9 +162,7 @@ inline kernel_freezes(d)
     for (k : 0 .. DOMAINS - 1) {
         all = all && frozen[k];
     }
-    for (k : 0 .. DOMAINS - 1) {
-        in_cut[k] = (all -> 1 : in_cut[k]);
-    }
+    MARK_CUT;
     all = false;
     k = 0
 }
@@ -133,7 +170,8 @@ inline kernel_freezes(d)
 inline kernel_thaws(d)
 {
     frozen[d] = 0;
-    in_cut[d] = 0
+    in_cut[d] = 0;
+    NO_LONGER_STANDS(d)
 }
 
 /* ---- an agent ---- */
@@ -148,7 +186,7 @@ inline kernel_thaws(d)
 #endif
 #define NOT_STALE(c) assert(c + 1 >= token[a])
 #define RAISE(c) token[a] = (c + 1 > token[a] -> c + 1 : token[a])
-#define IS_AWAITED(c, what) (phase[c] == what && !yes[c].v[a])
+#define IS_AWAITED(c, what) (phase[c] == what && !yes[c].v[a] && !IS_OUT(c))
 #define SAY_YES(c) yes[c].v[a] = 1
 #define UNDO state[a] = (state[a] == S_NONE -> S_ABORTED : S_ABORTING)
 #define IS_OVER (state[a] >= S_ABORTING)
@@ -171,7 +209,7 @@ inline kernel_thaws(d)
            IS_AWAITED(c, FREEZE) && OWNS(c) && state[a] >= S_FROZEN && !IS_OVER ->       \
            SAY_YES(c) }                                                                  \
     :: atomic { /* step 3.2 */                                                           \
-           asked[c].v[COMMIT] && OWNS(c) && state[a] == S_FROZEN ->                      \
+           asked[c].v[COMMIT] && IS_NAMED(c) && OWNS(c) && state[a] == S_FROZEN ->       \
            NOT_STALE(c);                                                                 \
            state[a] = S_COMMITTING;                                                      \
            hold[a] = (hold[a] == H_FROZEN -> H_CAPTURING : hold[a]) }                    \
@@ -179,7 +217,7 @@ inline kernel_thaws(d)
            IS_AWAITED(c, COMMIT) && OWNS(c) && state[a] == S_CAPTURED ->                 \
            SAY_YES(c) }                                                                  \
     :: atomic { /* step 5.3: the promise is withdrawn durably, then the guardian asked */\
-           asked[c].v[ABORT] && MAY_HEAR_ABORT && OBEYS(c) && !IS_OVER ->                \
+           (asked[c].v[ABORT] || IS_OUT(c)) && MAY_HEAR_ABORT && OBEYS(c) && !IS_OVER -> \
            NOT_STALE(c);                                                                 \
            RAISE(c);                                                                     \
            UNDO }                                                                        \
@@ -234,7 +272,8 @@ end:
     :: atomic { state[a] == S_ABORTING && hold[a] == H_NONE -> state[a] = S_ABORTED }
 #ifndef NO_VERDICT
     /* step 5.4: registering, it hears the verdict */
-    :: atomic { record == R_ABORTED && !IS_OVER -> UNDO }
+    :: atomic { (record == R_ABORTED || (record == R_CAPTURED && !IS_RECORDED(a))) &&
+           !IS_OVER -> UNDO }
 #endif
     /* a crash: what was not captured is undone on restart, what is journaled stays */
     :: atomic { MAY_CRASH && state[a] >= S_PREPARED && state[a] <= S_COMMITTING ->
@@ -284,7 +323,7 @@ inline break_all()
 /* -DCOARSE: a freeze or a capture happens in one step; nothing gets between. */
 #ifdef COARSE
 #define AT_ONCE_FROZEN(d) kernel_freezes(d); domain[d] = D_FROZEN
-#define AT_ONCE_MADE(q) sound[q] = in_cut[DOMAIN(q)]; capture[q] = C_MADE
+#define AT_ONCE_MADE(q) sound[q] = SHOWS_CUT(q); capture[q] = C_MADE
 #else
 #define AT_ONCE_FROZEN(d) skip
 #define AT_ONCE_MADE(q) skip
@@ -342,7 +381,7 @@ inline break_all()
            AT_ONCE_MADE(q) }                                                        \
     :: atomic { /* …made whenever the call gets there */                                 \
            MINE(DOMAIN(q)) && capture[q] == C_BEGUN ->                                   \
-           sound[q] = in_cut[DOMAIN(q)];                                                 \
+           sound[q] = SHOWS_CUT(q);                                                      \
            capture[q] = C_MADE }
 #ifdef THAW_FIRST
 #define THAW_EARLY(q) kernel_thaws(DOMAIN(q))
@@ -411,7 +450,7 @@ end:
            for (k : 0 .. PARTS - 1) {
                if
                :: MINE(DOMAIN(k)) && capture[k] != C_NONE ->
-                   assert(record != R_CAPTURED); /* I6 */
+                   assert(record != R_CAPTURED || !IS_RECORDED(a)); /* I6 */
                    capture[k] = C_NONE;
                    sound[k] = 0
                :: else
@@ -478,6 +517,26 @@ bit late[COORDS];
         phase[c] = what                                                                  \
     }
 /* The end of a phase of calls: by its answers, a refusal or its timeout, or our death. */
+#ifdef RELAXED
+#define SETTLED(c, i) (yes[c].v[i] || out[c].v[i])
+#define ALL_OUT(c) (out[c].v[0] && out[c].v[A1] && out[c].v[A2])
+#define LEAVES_OUT(i)                                                                    \
+    :: atomic { IS_LATE(c) && i < AGENTS && !SETTLED(c, i) -> out[c].v[i] = 1 }
+#ifdef COMMIT_EARLY
+#define ENOUGH(answers) (answers)
+#else
+#define ENOUGH(answers)                                                                  \
+    (SETTLED(c, 0) && SETTLED(c, A1) && SETTLED(c, A2) && !ALL_OUT(c))
+#endif
+#define AWAIT(answers)                                                                   \
+    do                                                                                   \
+    :: atomic { ENOUGH(answers) -> phase[c] = NOTHING; FORGET_ANSWERS; break }           \
+    :: atomic { ALL_OUT(c) -> phase[c] = NOTHING; FORGET_ANSWERS; goto aborting }        \
+    LEAVES_OUT(0)                                                                        \
+    LEAVES_OUT(1)                                                                        \
+    :: atomic { MAY_DIE(c) -> phase[c] = NOTHING; FORGET_ANSWERS; goto gone }            \
+    od
+#else
 #define AWAIT(answers)                                                                   \
     if                                                                                   \
     :: atomic { answers -> phase[c] = NOTHING; FORGET_ANSWERS }                          \
@@ -485,6 +544,7 @@ bit late[COORDS];
            goto aborting }                                                               \
     :: atomic { MAY_DIE(c) -> phase[c] = NOTHING; FORGET_ANSWERS; goto gone }            \
     fi
+#endif
 #ifdef LIVE
 #define IS_LATE(c) (late[c])
 #else
@@ -499,6 +559,23 @@ bit late[COORDS];
     sent[c].v[R_PREPARING] = 0;                                                          \
     sent[c].v[R_CAPTURED] = 0;                                                           \
     sent[c].v[R_ABORTED] = 0
+#endif
+
+#ifdef RELAXED
+#define COMMIT_NAMES                                                                     \
+    atomic {                                                                             \
+        for (k : 0 .. AGENTS - 1) {                                                      \
+            named[c].v[k] = !out[c].v[k];                                                \
+        }                                                                                \
+        for (k : 0 .. DOMAINS - 1) {                                                     \
+            stands[c].v[k] = frozen[k] && named[c].v[NODE(k)];                           \
+        }                                                                                \
+        k = 0;                                                                           \
+        asked[c].v[COMMIT] = 1;                                                          \
+        phase[c] = COMMIT                                                                \
+    }
+#else
+#define COMMIT_NAMES ASK(COMMIT)
 #endif
 
 proctype coordinator(byte c)
@@ -524,7 +601,7 @@ proctype coordinator(byte c)
     AWAIT(ALL_YES(c));
     ASK(FREEZE);
     AWAIT(MAY_COMMIT(c));
-    ASK(COMMIT);
+    COMMIT_NAMES;
     AWAIT(ALL_YES(c));
 recording:
     sent[c].v[R_CAPTURED] = 1; /* steps 4.1, 4.2 */
@@ -576,6 +653,15 @@ end:
 #else
 #define MAY_WRITE(c, from) (lock == c + 1 && record == from)
 #endif
+#ifdef RELAXED
+#define RECORD_MEMBERS(c)                                                                \
+    for (k : 0 .. AGENTS - 1) {                                                          \
+        member.v[k] = !out[c].v[k];                                                      \
+    }                                                                                    \
+    assert(!member.v[0] || !member.v[A1] || owner[0] == owner[A1]) /* one Commit */
+#else
+#define RECORD_MEMBERS(c) skip
+#endif
 #define WRITES(c)                                                                        \
     :: atomic { sent[c].v[R_PREPARING] && MAY_WRITE(c, R_ABSENT) ->                      \
            sent[c].v[R_PREPARING] = 0;                                                   \
@@ -584,16 +670,20 @@ end:
            sent[c].v[R_CAPTURED] = 0;                                                    \
            assert(record != R_ABORTED); /* I4 */                                         \
            record = R_CAPTURED;                                                          \
+           RECORD_MEMBERS(c);                                                            \
            assert(!REACHED);                                                             \
            for (k : 0 .. PARTS - 1) {                                                    \
-               assert(capture[k] == C_KEPT && sound[k]) /* I1, I6 */                     \
+               assert(!IS_RECORDED(NODE(DOMAIN(k))) ||                                   \
+                      (capture[k] == C_KEPT && sound[k])) /* I1, I6 */                   \
            }                                                                             \
            k = 0 }                                                                       \
     :: atomic { sent[c].v[R_ABORTED] && MAY_WRITE(c, R_PREPARING) ->                     \
            sent[c].v[R_ABORTED] = 0;                                                     \
            assert(record != R_CAPTURED); /* I4 */                                        \
            record = R_ABORTED }
-#ifdef REACH /* proves that the model can get there at all */
+#if defined(REACH) && defined(RELAXED)
+#define REACHED (!member.v[0])
+#elif defined(REACH) /* proves that the model can get there at all */
 #define REACHED true
 #else
 #define REACHED false

@@ -1,6 +1,8 @@
 /* The invariants, looked at after every event. They judge by what really happened in the
  * modelled kernels and etcd, not by what the cores believe. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/sim/world.h"
@@ -13,21 +15,28 @@ void check_failed(const struct world *w, const char *what)
     _exit(255); /* stops tests/sim/run */
 }
 
-/* I6 for captures: every part of a captured set is there; I1: made in its pause. */
+/* I6 for captures: every part of a captured set is there; I1: made in its pause. What a
+ * relaxed set leaves out may be there, until its node hears of it. */
 static void check_captures(const struct world *w, int set, int node)
 {
     unsigned found = 0;
+    unsigned want = w->etcd.sets[set].parts[node];
+    bool relaxed = w->sets[set].relaxed;
     for (int i = 0; i < SIM_CAPTURES; i++) {
         const struct sim_capture *c = &w->nodes[node].captures[i];
-        if (!c->exists || c->set != set)
+        if (!c->exists || c->set != set || (relaxed && !(want >> c->part & 1)))
             continue;
         if (!c->in_pause)
             check_failed(w, "I1: captured while not frozen");
         if (c->published)
             found |= 1u << c->part;
     }
-    if (found != w->sets[set].parts[node])
+    if (found != want)
         check_failed(w, "I6: a captured set lacks a capture");
+    if (!relaxed && found != w->sets[set].parts[node])
+        check_failed(w, "I6: a strict set was captured in part");
+    if (!want && w->sets[set].required[node] && w->sets[set].parts[node])
+        check_failed(w, "a set was captured without a node that it requires");
 }
 
 /* I1: all pauses of the set share an instant. */
@@ -36,7 +45,7 @@ static void check_instant(const struct world *w, int set)
     int64_t last_frozen = 0;
     int64_t first_thawed = INT64_MAX;
     for (int i = 0; i < SIM_NODES; i++) {
-        unsigned domains = sim_domain_mask(i, w->sets[set].parts[i]);
+        unsigned domains = sim_domain_mask(i, w->etcd.sets[set].parts[i]);
         for (int d = 0; d < SIM_DOMAINS; d++) {
             const struct sim_pause *p = &w->nodes[i].domains[d].pauses[set];
             if (!(domains >> d & 1))
@@ -51,6 +60,8 @@ static void check_instant(const struct world *w, int set)
     }
     if (first_thawed < last_frozen)
         check_failed(w, "I1: no instant at which all were frozen");
+    if (last_frozen == 0)
+        check_failed(w, "I1: a set was captured with nothing in it");
 }
 
 static void check_pauses(const struct world *w, const struct sim_node *n)
@@ -92,41 +103,114 @@ void check_world(struct world *w)
         check_pauses(w, &w->nodes[i]);
 }
 
-void check_may_commit(const struct world *w, int set)
+/* Where a domain of this name is; its pause for the set. */
+static const struct sim_pause *pause_of(const struct world *w, int set,
+                                        const struct domain_id *domain)
 {
-    for (int i = 0; i < SIM_NODES; i++) {
-        unsigned domains = sim_domain_mask(i, w->sets[set].parts[i]);
+    for (int i = 0; i < SIM_NODES; i++)
         for (int d = 0; d < SIM_DOMAINS; d++)
-            if (domains >> d & 1 && !w->nodes[i].domains[d].pauses[set].freezes)
-                check_failed(w, "I1: Commit before every domain was frozen");
+            if (strcmp(w->nodes[i].domain_names[d].text, domain->text) == 0)
+                return &w->nodes[i].domains[d].pauses[set];
+    check_failed(w, "a domain that nobody has");
+}
+
+static bool names_domain(const struct round *r, const struct domain_id *domain)
+{
+    for (size_t i = 0; i < r->n_epochs; i++)
+        if (strcmp(r->epochs[i].domain.text, domain->text) == 0)
+            return true;
+    return false;
+}
+
+/* Whether it names a domain of the node: all of them, or of a relaxed round at least one,
+ * since what could not be armed is not frozen. */
+static bool names_node(const struct world *w, const struct sim_run *run, int node)
+{
+    unsigned domains = sim_domain_mask(node, w->sets[run->set].parts[node]);
+    bool all = true, any = false;
+    for (int d = 0; d < SIM_DOMAINS; d++)
+        if (domains >> d & 1) {
+            bool named = names_domain(&run->round, &w->nodes[node].domain_names[d]);
+            all &= named;
+            any |= named;
+        }
+    return run->round.conf.relaxed ? any : all;
+}
+
+void check_may_commit(const struct world *w, const struct sim_run *run)
+{
+    const struct round *r = &run->round;
+    for (size_t i = 0; i < r->n_epochs; i++)
+        if (!pause_of(w, run->set, &r->epochs[i].domain)->freezes)
+            check_failed(w, "I1: Commit before every domain was frozen");
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        if (!r->nodes[i].out && !names_node(w, run, run->nodes[i]))
+            check_failed(w, "I1: Commit without the epochs of a member");
+}
+
+void check_may_freeze(const struct world *w, const struct sim_run *run, size_t node)
+{
+    const struct round *r = &run->round;
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        if (r->nodes[i].out || w->sets[run->set].waves[run->nodes[i]] >=
+                                   w->sets[run->set].waves[run->nodes[node]])
+            continue;
+        if (!names_node(w, run, run->nodes[i]))
+            check_failed(w, "a wave is frozen before the one in front of it");
     }
 }
 
-/* All epochs of the set that really were drawn, sorted, and their digest. */
-static void true_digest(const struct world *w, int set, struct digest *out)
+void check_left_out(const struct world *w, const struct sim_run *run,
+                    const struct round_act *a)
 {
-    struct domain_epoch all[SIM_NODES * SIM_DOMAINS];
-    size_t n = 0;
-    struct set_id id;
-    for (int i = 0; i < SIM_NODES; i++)
-        for (int d = 0; d < SIM_DOMAINS; d++)
-            if (sim_domain_mask(i, w->sets[set].parts[i]) >> d & 1)
-                all[n++] =
-                    (struct domain_epoch){w->nodes[i].domain_names[d],
-                                          w->nodes[i].domains[d].pauses[set].epoch};
-    sim_set_name(set, &id);
-    cut_sort(all, n);
-    cut_digest(&id, all, n, out);
+    unsigned parts[SIM_NODES];
+    if (a->kind == ROUND_ACT_CALL && a->call != CALL_ABORT &&
+        run->left_out >> a->node & 1)
+        check_failed(w, "a node that was left out is asked for more than to abort");
+    if (a->kind != ROUND_ACT_STORE_CAPTURED)
+        return;
+    proved_parts(&run->round, parts);
+    for (size_t i = 0; i < run->round.conf.n_nodes; i++)
+        if (run->left_out >> i & 1 && parts[run->nodes[i]])
+            check_failed(w, "a node that was left out is counted");
 }
 
+static bool proves(const struct round *r, const struct domain_id *domain)
+{
+    for (size_t i = 0; i < r->n_proofs; i++)
+        if (strcmp(r->proofs[i].domain.text, domain->text) == 0)
+            return true;
+    return false;
+}
+
+/* What is proved must name the epochs that really were drawn. Of domains that a relaxed
+ * cut proves nothing of, a coordinator with a fault may have told anything. */
 bool check_proofs(const struct world *w, int set, const struct round *r)
 {
     struct digest want;
-    true_digest(w, set, &want);
-    for (size_t i = 0; i < r->n_proofs; i++)
-        if (!digest_equal(&r->proofs[i].epochs, &want) || !r->proofs[i].unbroken)
+    struct set_id id;
+    sim_set_name(set, &id);
+    for (size_t i = 0; i < r->n_epochs; i++) {
+        const struct domain_epoch *e = &r->epochs[i];
+        if ((!r->conf.relaxed || proves(r, &e->domain)) &&
+            memcmp(&e->epoch, &pause_of(w, set, &e->domain)->epoch, sizeof e->epoch) != 0)
             return false;
-    return true;
+    }
+    cut_digest(&id, r->epochs, r->n_epochs, &want);
+    for (size_t i = 0; i < r->n_proofs; i++)
+        if (!digest_equal(&r->proofs[i].epochs, &want) || !r->proofs[i].unbroken ||
+            !names_domain(r, &r->proofs[i].domain))
+            return false;
+    return r->n_proofs > 0;
+}
+
+void proved_parts(const struct round *r, unsigned parts[SIM_NODES])
+{
+    for (int i = 0; i < SIM_NODES; i++)
+        parts[i] = 0;
+    for (size_t i = 0; i < r->n_proofs; i++)
+        parts[atoi(r->proofs[i].node.text + strlen("node-"))] |=
+            1u << atoi(r->proofs[i].part.text + strlen("db-"));
 }
 
 void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind)
@@ -180,7 +264,9 @@ static bool nothing_leaked(const struct world *w)
     for (int i = 0; i < SIM_NODES; i++)
         for (int k = 0; k < SIM_CAPTURES; k++) {
             const struct sim_capture *c = &w->nodes[i].captures[k];
-            if (c->exists && i != w->gone && w->etcd.sets[c->set].state == SIM_ABORTED)
+            const struct sim_record *r = &w->etcd.sets[c->set];
+            bool wanted = r->state == SIM_CAPTURED && r->parts[i] >> c->part & 1;
+            if (c->exists && i != w->gone && !wanted)
                 return false;
         }
     return true;
@@ -200,5 +286,5 @@ void check_settled(const struct world *w)
     if (!nothing_locked(w))
         check_failed(w, "I11: a lock is leaked");
     if (!nothing_leaked(w))
-        check_failed(w, "I11: an aborted set leaks a capture");
+        check_failed(w, "I11: a capture that no set wants is leaked");
 }

@@ -157,8 +157,11 @@ enum sim_set_state coord_verdict(struct world *w, int node, int set)
     for (int i = 0; i < SIM_COORDS; i++) {
         struct sim_coord *c = &w->coords[i];
         if (c->proc.alive && !c->proc.paused && !w->cut_from[i][node] &&
-            lead_is_leading(&c->lead))
-            return w->etcd.sets[set].state;
+            lead_is_leading(&c->lead)) {
+            const struct sim_record *r = &w->etcd.sets[set];
+            bool left_out = r->state == SIM_CAPTURED && !r->parts[node];
+            return left_out ? SIM_ABORTED : r->state;
+        }
     }
     return SIM_ABSENT;
 }

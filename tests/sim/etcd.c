@@ -136,6 +136,14 @@ static bool holds(const struct world *w, const struct etcd_request *r)
     return k->exists && k->create_revision == r->lock;
 }
 
+static void record_proofs(struct sim_record *rec, const struct etcd_request *r)
+{
+    rec->proofs = r->proofs;
+    rec->true_proofs = r->true_proofs;
+    for (int i = 0; i < SIM_NODES; i++)
+        rec->parts[i] = r->parts[i];
+}
+
 static void write_set(struct world *w, struct etcd_request *r, int owner)
 {
     struct sim_etcd *e = &w->etcd;
@@ -154,7 +162,7 @@ static void write_set(struct world *w, struct etcd_request *r, int owner)
     rec->was_captured |= rec->state == SIM_CAPTURED;
     rec->was_aborted |= rec->state == SIM_ABORTED;
     if (rec->state == SIM_CAPTURED)
-        rec->proofs = r->proofs, rec->true_proofs = r->true_proofs;
+        record_proofs(rec, r);
     r->result = rec->key.mod_revision;
     note(w, "etcd: set %d is stored in state %d by coordinator %d", r->set,
          (int)rec->state, owner);

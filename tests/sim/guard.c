@@ -84,12 +84,19 @@ static void on_result(struct world *w, struct event *ev)
 {
     struct sim_node *n = ev->owner;
     struct sim_hold *h = find_hold(n, (int)ev->n);
-    static const bool yes[SIM_PARTS] = {true, true, true};
-    static const bool no[SIM_PARTS];
-    struct hold_event *he = ev->data;
-    he->member_ok = he->ok ? yes : no;
     if (h)
-        feed(w, n, h, he);
+        feed(w, n, h, ev->data);
+}
+
+/* All partitions can be armed, none, or all but the first. */
+static const bool *arm_all(struct sim_node *n)
+{
+    static const bool yes[SIM_PARTS] = {true, true, true};
+    static const bool but_first[SIM_PARTS] = {false, true, true};
+    static const bool no[SIM_PARTS];
+    if (take(&n->trouble.arms))
+        return no;
+    return take(&n->trouble.first_arms) ? but_first : yes;
 }
 
 /* The doer's call returns; the keeper hears of it when it runs. */
@@ -105,7 +112,7 @@ static void on_work_done(struct world *w, struct event *ev)
     switch (work->act) {
     case HOLD_DO_ARM:
         he.kind = HOLD_EV_ARMED;
-        he.ok = !take(&n->trouble.arms);
+        he.member_ok = arm_all(n);
         break;
     case HOLD_DO_FREEZE:
         do_freeze(w, n, h, &he);
@@ -235,8 +242,13 @@ static void answer_arm(struct world *w, struct sim_node *n, struct sim_hold *h, 
     struct session_part parts[SIM_PARTS];
     AUTO(err) struct err *no = err_new(ERR_CONFLICT, "it cannot be armed");
     name_parts(n, h, parts);
-    for (unsigned i = 0; i < h->n_parts; i++)
-        ok = ok && h->hold.members[i].sm.state != HOLD_M_LOST;
+    h->refused = 0;
+    for (unsigned i = 0; i < h->n_parts; i++) {
+        if (h->hold.members[i].sm.state != HOLD_M_LOST)
+            continue;
+        h->refused |= 1u << i;
+        snprintf(parts[i].error, sizeof parts[i].error, "it cannot be armed");
+    }
     struct session_event ev = {.kind = SESSION_EV_ARMED,
                                .parts = parts,
                                .n_parts = h->n_parts,
@@ -245,21 +257,33 @@ static void answer_arm(struct world *w, struct sim_node *n, struct sim_hold *h, 
     tell(w, n, &ev);
 }
 
+/* Whether a partition of the domain was armed. */
+static bool is_used(const struct sim_hold *h, unsigned domain)
+{
+    for (unsigned i = 0; i < h->n_parts; i++)
+        if (h->hold.members[i].domain == domain && !(h->refused >> i & 1))
+            return true;
+    return false;
+}
+
 static void answer_freeze(struct world *w, struct sim_node *n, struct sim_hold *h,
                           bool ok)
 {
     struct domain_epoch e[SIM_DOMAINS];
     enum hold_breach breach = h->hold.breach;
+    size_t n_epochs = 0;
     for (unsigned i = 0; i < h->n_domains; i++) {
         const struct hold_domain *d = &h->hold.domains[i];
-        e[i] = (struct domain_epoch){n->domain_names[h->domains[i]], d->epoch};
+        if (!is_used(h, i))
+            continue;
+        e[n_epochs++] = (struct domain_epoch){n->domain_names[h->domains[i]], d->epoch};
         ok = ok && d->has_epoch && d->breach == HOLD_UNBROKEN;
         breach = d->breach ? d->breach : breach;
     }
     AUTO(err) struct err *no = err_new(ERR_CONFLICT, "%s", hold_breach_text(breach));
     struct session_event ev = {.kind = SESSION_EV_FROZEN,
                                .epochs = e,
-                               .n_epochs = h->n_domains,
+                               .n_epochs = n_epochs,
                                .err = ok ? NULL : no};
     sim_set_name(h->set, &ev.set);
     tell(w, n, &ev);
@@ -271,23 +295,27 @@ static void answer_commit(struct world *w, struct sim_node *n, struct sim_hold *
     struct proof proofs[SIM_PARTS];
     struct session_part parts[SIM_PARTS];
     name_parts(n, h, parts);
+    size_t n_proofs = 0;
     for (unsigned i = 0; i < h->n_parts; i++) {
         const struct hold_domain *d = &h->hold.domains[h->hold.members[i].domain];
-        proofs[i] = (struct proof){.part = parts[i].part,
-                                   .domain = parts[i].domain,
-                                   .epoch = d->epoch,
-                                   .frozen_at_ns = d->frozen_at_ns,
-                                   .captured_at_ns = h->hold.members[i].captured_at_ns,
-                                   .thawed_at_ns = d->thawed_at_ns,
-                                   .unbroken = true,
-                                   .evidence = EVIDENCE_KERNEL};
-        snprintf(proofs[i].boot_id, sizeof proofs[i].boot_id, "boot-%d", n->boot);
+        if (h->refused >> i & 1)
+            continue;
+        struct proof *proof = &proofs[n_proofs++];
+        *proof = (struct proof){.part = parts[i].part,
+                                .domain = parts[i].domain,
+                                .epoch = d->epoch,
+                                .frozen_at_ns = d->frozen_at_ns,
+                                .captured_at_ns = h->hold.members[i].captured_at_ns,
+                                .thawed_at_ns = d->thawed_at_ns,
+                                .unbroken = true,
+                                .evidence = EVIDENCE_KERNEL};
+        snprintf(proof->boot_id, sizeof proof->boot_id, "boot-%d", n->boot);
         ok = ok && hold_member_is_kept(&h->hold, i);
     }
     AUTO(err) struct err *no = err_new(ERR_CONFLICT, "not every capture was kept");
     struct session_event ev = {.kind = SESSION_EV_COMMITTED,
                                .proofs = proofs,
-                               .n_proofs = h->n_parts,
+                               .n_proofs = n_proofs,
                                .err = ok ? NULL : no};
     sim_set_name(h->set, &ev.set);
     tell(w, n, &ev);
@@ -482,6 +510,7 @@ static void arm(struct world *w, struct sim_node *n, const struct ask *a)
     h->doer.name = "doer";
     h->doer.alive = true;
     h->busy = false;
+    h->refused = 0;
     lay_out(w, n, h, kinds, member_domains);
     hold_init(&h->hold, kinds, h->n_domains, member_domains, h->n_parts, &acts);
     perform(w, n, h, &acts);
@@ -491,14 +520,16 @@ static void feed_ask(struct world *w, struct sim_node *n, struct sim_hold *h,
                      const struct ask *a)
 {
     struct hold_want wants[SIM_PARTS];
+    unsigned n_wants = 0;
     for (unsigned i = 0; i < h->n_parts; i++)
-        wants[i] = (struct hold_want){
-            (uint16_t)i, a->epochs[sim_layout[n->index].domain_of[h->parts[i]]]};
+        if (!(h->refused >> i & 1))
+            wants[n_wants++] = (struct hold_want){
+                (uint16_t)i, a->epochs[sim_layout[n->index].domain_of[h->parts[i]]]};
     struct hold_event he = {.hold_ms = SIM_HOLD_MS,
                             .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                             .digest = a->digest,
                             .wants = wants,
-                            .n_wants = h->n_parts};
+                            .n_wants = n_wants};
     he.kind = a->what == SESSION_ACT_FREEZE   ? HOLD_EV_FREEZE
               : a->what == SESSION_ACT_COMMIT ? HOLD_EV_COMMIT
                                               : HOLD_EV_ABORT;

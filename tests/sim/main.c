@@ -19,6 +19,7 @@ START_TEST(random_faults_break_no_invariant)
     /* Faults that let nothing succeed, or never interfere, would prove nothing. */
     ck_assert_uint_gt(sum.captured, 0);
     ck_assert_uint_gt(sum.aborted, 0);
+    ck_assert_uint_gt(sum.in_part, 0);
 }
 END_TEST
 
@@ -56,10 +57,9 @@ static int run_seeds(uint64_t first, uint64_t count)
     struct swarm_sum sum = {0};
     for (uint64_t i = 0; i < count; i++)
         swarm_run(first + i, &sum);
-    printf("%" PRIu64 " seeds from %" PRIu64
-           ": no invariant broken; %lu sets captured, %lu aborted; trace %016" PRIx64
-           "\n",
-           count, first, sum.captured, sum.aborted, sum.trace);
+    printf("%" PRIu64 " seeds from %" PRIu64 ": no invariant broken; %lu sets captured, "
+           "%lu aborted, %lu in part; trace %016" PRIx64 "\n",
+           count, first, sum.captured, sum.aborted, sum.in_part, sum.trace);
     return 0;
 }
 

@@ -53,6 +53,7 @@ static struct session *copy_of(const struct session *s)
 {
     struct session *c = mem_dup(s, sizeof *s);
     c->parts = mem_dup(s->parts, s->n_parts * sizeof *s->parts);
+    c->refused = mem_dup(s->refused, s->n_refused * sizeof *s->refused);
     c->epochs = mem_dup(s->epochs, s->n_epochs * sizeof *s->epochs);
     c->all_epochs = mem_dup(s->all_epochs, s->n_all_epochs * sizeof *s->all_epochs);
     c->proofs = mem_dup(s->proofs, s->n_proofs * sizeof *s->proofs);
@@ -300,6 +301,7 @@ void agent_request(struct world *w, struct event *ev)
                                .token = r->token,
                                .parts = parts,
                                .n_parts = n_parts,
+                               .relaxed = w->sets[r->set].relaxed,
                                .hold_limit_ms = SIM_HOLD_MS,
                                .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                                .epochs = r->epochs,

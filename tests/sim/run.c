@@ -47,7 +47,7 @@ static void fill(struct world *w, struct sim_run *run, struct agent_request *req
     req->token = run->round.conf.token;
     if (req->call != CALL_COMMIT)
         return;
-    check_may_commit(w, run->set);
+    check_may_commit(w, run);
     req->cut_unix_ms = run->round.cut_unix_ms;
     req->n_epochs = run->round.n_epochs;
     assert(req->n_epochs > 0 && req->n_epochs <= SIM_NODES * SIM_DOMAINS);
@@ -76,6 +76,8 @@ static void send_call(struct world *w, struct sim_coord *c, struct sim_run *run,
     struct agent_request req = {
         .call = a->call, .id = id, .coord = c->index, .set = run->set};
     fill(w, run, &req);
+    if (a->call == CALL_FREEZE)
+        check_may_freeze(w, run, a->node);
     world_post(w, &c->proc, SIM_CALL_TIMEOUT_MS, on_call_timeout, c,
                mem_dup(&run->set, sizeof run->set), id);
     int copies = chance(w, w->faults.double_permille) ? 2 : 1;
@@ -136,6 +138,7 @@ static void send_store(struct world *w, struct sim_coord *c, struct sim_run *run
         .op = op, .set = run->set, .lock = run->lock, .mod_revision = run->mod_revision};
     hash_bytes(run->round.proofs, run->round.n_proofs * sizeof *run->round.proofs,
                &r.proofs);
+    proved_parts(&run->round, r.parts);
     r.true_proofs = op == ETCD_CAPTURE && check_proofs(w, run->set, &run->round);
     etcd_send(w, c, &r, op == ETCD_READ ? on_read : on_stored);
 }
@@ -175,6 +178,7 @@ static void perform_round(struct world *w, struct sim_coord *c, struct sim_run *
     bool finished = false;
     for (size_t i = 0; i < run->acts.n; i++) {
         const struct round_act *a = &run->acts.items[i];
+        check_left_out(w, run, a);
         switch (a->kind) {
         case ROUND_ACT_CALL:
             send_call(w, c, run, a);
@@ -214,6 +218,8 @@ void run_feed(struct world *w, struct sim_coord *c, struct sim_run *run,
     ev->now_ms = clock_now(w, &c->clock);
     ev->unix_ms = w->now_ms;
     round_step(&run->round, ev, &run->acts);
+    for (size_t i = 0; i < run->round.conf.n_nodes; i++)
+        run->left_out |= (unsigned)run->round.nodes[i].out << i;
     int is = run->round.sm.state;
     if (is != was)
         note(w, "coordinator %d: round of set %d enters state %d", c->index, run->set,
@@ -230,10 +236,19 @@ static void start_round(struct world *w, struct sim_coord *c, struct sim_run *ru
                               .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                               .hold_limit_ms = SIM_HOLD_MS};
     const struct sim_plan *plan = &w->sets[run->set];
+    size_t waves[SIM_NODES];
+    bool required[SIM_NODES];
+    conf.relaxed = plan->relaxed;
+    conf.n_waves = plan->n_waves;
+    conf.waves = waves;
+    conf.required = required;
     for (int i = 0; i < SIM_NODES; i++) {
         conf.n_parts += (size_t)__builtin_popcount(plan->parts[i]);
-        if (plan->parts[i])
-            run->nodes[conf.n_nodes++] = i;
+        if (!plan->parts[i])
+            continue;
+        waves[conf.n_nodes] = plan->waves[i];
+        required[conf.n_nodes] = plan->required[i];
+        run->nodes[conf.n_nodes++] = i;
     }
     sim_set_name(run->set, &conf.set);
     conf.token.incarnation[0] = 1;

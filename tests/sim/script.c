@@ -36,6 +36,28 @@ static struct world *started(uint64_t seed)
     return w;
 }
 
+/* The set is relaxed, and freezes one node after the other: 1, 2, 0. */
+static struct world *started_relaxed(uint64_t seed)
+{
+    struct world *w = started(seed);
+    w->sets[0].relaxed = true;
+    w->sets[0].n_waves = SIM_NODES;
+    for (size_t i = 0; i < SIM_NODES; i++)
+        w->sets[0].waves[i] = (i + 2) % SIM_NODES;
+    return w;
+}
+
+/* Which nodes the recorded set has all partitions of, none of, or others. */
+static bool has_all_of(const struct world *w, int node)
+{
+    return w->etcd.sets[0].parts[node] == w->sets[0].parts[node];
+}
+
+static bool has_none_of(const struct world *w, int node)
+{
+    return w->etcd.sets[0].parts[node] == 0;
+}
+
 START_TEST(a_set_is_captured_when_nothing_fails)
 {
     struct world *w = started(1);
@@ -435,6 +457,126 @@ START_TEST(a_run_can_be_cancelled_while_it_is_taken_over)
 }
 END_TEST
 
+/* ---- relaxed sets, waves ---- */
+
+START_TEST(waves_freeze_one_after_the_other)
+{
+    struct world *w = started_relaxed(190);
+    ck_assert(world_run_until(w, is_captured, 10 * SEC));
+    const struct sim_pause *first = &w->nodes[1].domains[0].pauses[0];
+    const struct sim_pause *second = &w->nodes[2].domains[0].pauses[0];
+    const struct sim_pause *third = &w->nodes[0].domains[0].pauses[0];
+    ck_assert_int_gt(second->from_ms, first->from_ms);
+    ck_assert_int_gt(third->from_ms, second->from_ms);
+    for (int i = 0; i < SIM_NODES; i++)
+        ck_assert(has_all_of(w, i));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+/* The wave's share of freeze_timeout is all that a silent agent costs the others. */
+START_TEST(a_silent_agent_is_left_out_of_a_relaxed_set)
+{
+    struct world *w = started_relaxed(191);
+    silenced = CALL_FREEZE;
+    w->swallow = swallow_second_node;
+    w->on_round = note_time;
+    ck_assert(world_run_until(w, is_captured, 30 * SEC));
+    int64_t took_ms = entered_ms[ROUND_CAPTURING] - entered_ms[ROUND_FREEZING];
+    ck_assert_int_ge(took_ms, SIM_FREEZE_TIMEOUT_MS / SIM_NODES);
+    ck_assert_int_lt(took_ms, SIM_FREEZE_TIMEOUT_MS);
+    ck_assert(has_none_of(w, 1));
+    ck_assert(has_all_of(w, 0));
+    ck_assert(has_all_of(w, 2));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+/* Its Abort is lost, too. */
+START_TEST(a_capture_that_nobody_answered_for_goes_when_its_node_registers)
+{
+    struct world *w = started_relaxed(192);
+    silenced = CALL_ABORT;
+    w->swallow = swallow_second_node;
+    w->nodes[1].trouble.capture_ms = SIM_HOLD_MS; /* outlives its hold */
+    ck_assert(world_run_until(w, is_captured, 30 * SEC));
+    ck_assert(has_none_of(w, 1));
+    world_run(w, 30 * SEC);
+    check_settled(w);
+    world_free(w);
+}
+END_TEST
+
+static void sleep_when_freezing(struct world *w, int coord, enum round_state to)
+{
+    if (to == ROUND_FREEZING && !w->armed++)
+        coord_pause(w, coord, true);
+}
+
+/* Longer than freeze_timeout, shorter than the lease and the hold: no wave is left out
+ * for a time in which nobody asked it. */
+START_TEST(waves_that_a_sleeping_coordinator_delays_have_their_share)
+{
+    struct world *w = started_relaxed(193);
+    w->on_round = sleep_when_freezing;
+    world_run(w, SIM_FREEZE_TIMEOUT_MS + 1500);
+    ck_assert_int_eq(w->armed, 1);
+    for (int i = 0; i < SIM_COORDS; i++)
+        coord_pause(w, i, false);
+    ck_assert(world_run_until(w, is_captured, 10 * SEC));
+    for (int i = 0; i < SIM_NODES; i++)
+        ck_assert(has_all_of(w, i));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+START_TEST(a_relaxed_set_is_taken_over_from_every_state)
+{
+    struct world *w = started_relaxed(200 + (uint64_t)_i);
+    fatal = (enum round_state)_i;
+    w->on_round = kill_on_state;
+    world_run(w, 3 * SEC);
+    ck_assert_int_eq(w->armed, 1);
+    ck_assert(world_run_until(w, all_recorded, 40 * SEC));
+    ck_assert_int_eq(is_captured(w), fatal >= ROUND_CAPTURING);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+/* Two have captured when the leader dies, and the third refuses. */
+START_TEST(a_relaxed_set_is_rolled_forward_with_those_that_have_captured)
+{
+    struct world *w = started_relaxed(210);
+    w->nodes[2].trouble.captures = 1;
+    fatal = ROUND_RECORDING;
+    w->on_round = kill_on_state;
+    ck_assert(world_run_until(w, is_captured, 40 * SEC));
+    ck_assert_int_eq(w->armed, 1);
+    ck_assert(has_none_of(w, 2));
+    ck_assert(has_all_of(w, 0));
+    ck_assert(has_all_of(w, 1));
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
+START_TEST(a_relaxed_run_can_be_cancelled_in_every_state)
+{
+    struct world *w = started_relaxed(220 + (uint64_t)_i);
+    fatal = (enum round_state)_i;
+    w->on_round = cancel_on_state;
+    ck_assert(world_run_until(w, all_recorded, 5 * SEC));
+    ck_assert_int_eq(w->armed, 1);
+    ck_assert_int_eq(is_aborted(w), fatal < ROUND_RECORDING);
+    settle(w);
+    world_free(w);
+}
+END_TEST
+
 void script_add(struct TCase *tc)
 {
     tcase_add_test(tc, a_set_is_captured_when_nothing_fails);
@@ -462,4 +604,13 @@ void script_add(struct TCase *tc)
                         ROUND_INSPECTING);
     tcase_add_test(tc, a_run_can_be_cancelled_while_it_is_taken_over);
     tcase_add_test(tc, a_watch_from_a_compacted_revision_lists_again);
+    tcase_add_test(tc, waves_freeze_one_after_the_other);
+    tcase_add_test(tc, a_silent_agent_is_left_out_of_a_relaxed_set);
+    tcase_add_test(tc, a_capture_that_nobody_answered_for_goes_when_its_node_registers);
+    tcase_add_test(tc, waves_that_a_sleeping_coordinator_delays_have_their_share);
+    tcase_add_loop_test(tc, a_relaxed_set_is_taken_over_from_every_state, ROUND_PREPARING,
+                        ROUND_ABORTING);
+    tcase_add_test(tc, a_relaxed_set_is_rolled_forward_with_those_that_have_captured);
+    tcase_add_loop_test(tc, a_relaxed_run_can_be_cancelled_in_every_state,
+                        ROUND_PREPARING, ROUND_ABORTING);
 }

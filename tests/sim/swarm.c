@@ -77,9 +77,9 @@ static void foreign_thaw(struct world *w, struct sim_node *n)
 
 static void calls_fail(struct world *w, struct sim_node *n)
 {
-    int *const which[] = {&n->trouble.arms, &n->trouble.freezes, &n->trouble.captures,
-                          &n->trouble.captures};
-    *which[below(w, 4)] = 1;
+    int *const which[] = {&n->trouble.arms, &n->trouble.first_arms, &n->trouble.freezes,
+                          &n->trouble.captures, &n->trouble.captures};
+    *which[below(w, 5)] = 1;
 }
 
 static void strike_node(struct world *w, enum fault fault, struct sim_node *n)
@@ -230,6 +230,12 @@ static void draw_faults(struct world *w)
 static void draw_plan(struct world *w, struct sim_plan *plan)
 {
     *plan = (struct sim_plan){.group = (int)below(w, SIM_GROUPS)};
+    plan->relaxed = chance(w, 400);
+    for (int i = 0; i < SIM_NODES; i++)
+        plan->required[i] = chance(w, 200);
+    plan->n_waves = chance(w, 400) ? 1 + (size_t)below(w, SIM_NODES) : 0;
+    for (int i = 0; i < SIM_NODES && plan->n_waves; i++)
+        plan->waves[i] = (size_t)below(w, (int64_t)plan->n_waves);
     bool any = false;
     while (!any) {
         for (int i = 0; i < SIM_NODES; i++) {
@@ -267,6 +273,9 @@ static void count(const struct world *w, struct swarm_sum *sum)
     for (int s = 0; s < w->n_sets; s++) {
         sum->captured += w->etcd.sets[s].state == SIM_CAPTURED;
         sum->aborted += w->etcd.sets[s].state == SIM_ABORTED;
+        sum->in_part +=
+            w->etcd.sets[s].state == SIM_CAPTURED &&
+            memcmp(w->etcd.sets[s].parts, w->sets[s].parts, sizeof w->sets[s].parts) != 0;
     }
     sum->trace = sum->trace * 31 + w->trace;
 }

@@ -90,6 +90,9 @@ extern const struct sim_layout sim_layout[SIM_NODES];
 struct sim_plan {
     int group;
     unsigned parts[SIM_NODES];
+    bool relaxed;
+    size_t n_waves, waves[SIM_NODES]; /* 0: all at once */
+    bool required[SIM_NODES];         /* relaxed: not without this node */
 };
 
 /* ---- etcd ---- */
@@ -108,8 +111,9 @@ struct sim_key {
 struct sim_record {
     struct sim_key key;
     enum sim_set_state state;
-    struct digest proofs; /* of the recorded proofs */
-    bool true_proofs;     /* they name what really was frozen */
+    struct digest proofs;      /* of the recorded proofs */
+    bool true_proofs;          /* they name what really was frozen */
+    unsigned parts[SIM_NODES]; /* which of them are proved, as bits */
     int64_t token;
     bool was_captured, was_aborted;
 };
@@ -155,6 +159,7 @@ struct etcd_request {
     int64_t mod_revision; /* of the set, compared */
     struct digest proofs;
     bool true_proofs;
+    unsigned parts[SIM_NODES];
     int64_t revision; /* WATCH: from here */
     /* the answer */
     bool ok;      /* false: no answer came, the outcome is unknown */
@@ -191,6 +196,7 @@ struct sim_run {
     struct round round;
     struct round_acts acts;
     int nodes[SIM_NODES]; /* of the round's nodes: which of the world's */
+    unsigned left_out;    /* of them, as bits: those that ever were */
     struct sim_call calls[SIM_CALLS];
     size_t n_calls;
 };
@@ -217,6 +223,7 @@ struct sim_hold {
     unsigned doing_index;
     unsigned n_domains, domains[SIM_DOMAINS]; /* which of the node's */
     unsigned n_parts, parts[SIM_PARTS];
+    unsigned refused; /* of these parts, as bits: they could not be armed */
 };
 enum { SIM_HOLDS = 8, SIM_CAPTURES = 64 };
 
@@ -254,7 +261,7 @@ struct sim_answer {
 
 /* Faults of one node: so many of the next tries fail; how long calls take. */
 struct sim_trouble {
-    int arms, freezes, captures, thaws;
+    int arms, first_arms, freezes, captures, thaws;
     int64_t freeze_ms, capture_ms;
 };
 
@@ -421,9 +428,16 @@ void check_failed(const struct world *w, const char *what) __attribute__((noretu
 /* Invariants I1 to I4, I7 after every step; I2 with the bound's reason. */
 void check_world(struct world *w);
 /* I1, step 3.1: a Commit is about to be sent. */
-void check_may_commit(const struct world *w, int set);
+void check_may_commit(const struct world *w, const struct sim_run *run);
+/* Step 5.6: what was left out once is told to abort, and never counts again. */
+void check_left_out(const struct world *w, const struct sim_run *run,
+                    const struct round_act *a);
+/* Step 2.6: a Freeze is about to be sent to this one of the round's nodes. */
+void check_may_freeze(const struct world *w, const struct sim_run *run, size_t node);
 /* Whether the proofs name what really was frozen, each with the digest of all of it. */
 bool check_proofs(const struct world *w, int set, const struct round *r);
+/* Which partitions of each node they prove, as bits. */
+void proved_parts(const struct round *r, unsigned parts[SIM_NODES]);
 /* I7: the same request, the same answer. */
 void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind);
 /* I11 and leaks, once faults have stopped and time has passed. */
@@ -435,7 +449,7 @@ bool nothing_frozen(const struct world *w);
 /* What runs of random faults came to. */
 struct swarm_sum {
     uint64_t trace; /* of all traces */
-    unsigned long captured, aborted;
+    unsigned long captured, aborted, in_part;
 };
 /* One run of random faults, added to *sum. */
 void swarm_run(uint64_t seed, struct swarm_sum *sum);

@@ -140,6 +140,52 @@ START_TEST(a_relaxed_group_takes_partitions_that_do_not_quiesce)
 }
 END_TEST
 
+START_TEST(a_relaxed_plan_goes_on_without_what_cannot_be_taken)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "n1", 3, false, NOW);
+    add_node(&r, "n2", 1, false, NOW);
+    add_node(&r, "gone", 1, false, NOW - REGISTRY_GONE_MS);
+    strcpy(part_of(&r, "n1", 1)->error, "its disk is full");
+    static const char *const names[] = {"n1/a", "n1/b", "n1/c", "n2/a", "gone/a", "n9/a"};
+    AUTO(plan) struct plan *p = NULL;
+    ck_ok(plan_make(&r, names, 6, false, NOW, &p));
+    ck_assert_uint_eq(p->n_parts, 6);
+    ck_assert_uint_eq(p->n_nodes, 2);
+    ck_assert_uint_eq(p->n_domains, 3);
+    ck_assert_str_eq(p->nodes[0].node.text, "n1");
+    ck_assert_uint_eq(p->nodes[0].first, 1); /* behind gone/a */
+    ck_assert_uint_eq(p->nodes[0].n, 3);
+    ck_assert_str_eq(p->parts[0].error, "its agent is away: start it or wait for it");
+    ck_assert_str_eq(p->parts[2].error, "its disk is full");
+    ck_assert_str_eq(p->parts[5].error, "no agent of this node has ever registered");
+    ck_assert_ptr_null(p->parts[4].error);
+    ck_ok(plan_leave_out(p, &r, &p->parts[1].node, "no such repository"));
+    ck_assert_uint_eq(p->n_nodes, 1);
+    ck_assert_uint_eq(p->n_domains, 1);
+    ck_assert_str_eq(p->parts[1].error, "no such repository");
+    ck_assert_str_eq(p->parts[2].error, "its disk is full");
+    ck_err(plan_leave_out(p, &r, &p->parts[4].node, "none there either"), ERR_CONFLICT);
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(a_relaxed_plan_of_nothing_is_refused)
+{
+    struct registry r;
+    registry_init(&r);
+    add_node(&r, "gone", 1, false, NOW - REGISTRY_GONE_MS);
+    static const char *const names[] = {"gone/a", "n9/a"};
+    struct plan *p = NULL;
+    AUTO(err) struct err *e = plan_make(&r, names, 2, false, NOW, &p);
+    ck_assert_ptr_nonnull(e);
+    ck_assert_str_eq(e->msg, "gone/a: its agent is away: start it or wait for it; n9/a: "
+                             "no agent of this node has ever registered");
+    registry_fini(&r);
+}
+END_TEST
+
 START_TEST(all_faults_are_told_at_once)
 {
     struct registry r;
@@ -286,6 +332,8 @@ int main(void)
     tcase_add_test(tc, a_shared_domain_is_locked_once);
     tcase_add_test(tc, each_fault_says_what_to_do);
     tcase_add_test(tc, a_relaxed_group_takes_partitions_that_do_not_quiesce);
+    tcase_add_test(tc, a_relaxed_plan_goes_on_without_what_cannot_be_taken);
+    tcase_add_test(tc, a_relaxed_plan_of_nothing_is_refused);
     tcase_add_test(tc, all_faults_are_told_at_once);
     tcase_add_test(tc, a_fault_that_waiting_cannot_cure_decides_the_kind);
     tcase_add_test(tc, the_text_of_many_faults_is_bounded);

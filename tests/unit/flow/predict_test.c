@@ -38,6 +38,18 @@ START_TEST(captures_of_one_node_follow_one_another_and_others_do_not_wait)
 }
 END_TEST
 
+/* The first wave stands still until the last does. */
+START_TEST(waves_add_up)
+{
+    struct predict_part parts[2] = {{.node = 0, .flush_ms = 5, .capture_ms = 1},
+                                    {.node = 1, .flush_ms = 7, .capture_ms = 2}};
+    struct predict_node nodes[NODES] = {{.wave = 0}, {.wave = 1}};
+    int64_t reach_ms;
+    ck_assert_int_eq(predict_pauses(parts, 2, nodes, NODES, &reach_ms), 12 + 2);
+    ck_assert_int_eq(reach_ms, 12);
+}
+END_TEST
+
 START_TEST(half_of_the_hold_limit_is_the_most)
 {
     ck_ok(predict_judge(500, 1000));
@@ -61,6 +73,7 @@ int main(void)
     TCase *tc = tcase_create("predict");
     tcase_add_test(tc, all_wait_for_the_slowest_node_and_the_way_there_and_back);
     tcase_add_test(tc, captures_of_one_node_follow_one_another_and_others_do_not_wait);
+    tcase_add_test(tc, waves_add_up);
     tcase_add_test(tc, half_of_the_hold_limit_is_the_most);
     tcase_add_test(tc, numbers_that_cannot_be_are_refused);
     return suite_main("predict", tc);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/base/version.h"
 #include "tests/unit/suite.h"
 
 static void put(struct registry *r, const char *name, size_t n_parts, int64_t now_ms)
@@ -81,6 +82,36 @@ START_TEST(one_node_too_many_is_refused_and_known_ones_still_register)
 }
 END_TEST
 
+START_TEST(an_older_protocol_and_a_clock_that_is_off_are_told)
+{
+    static const struct {
+        int protocol;
+        int64_t ahead_ms;
+        const char *says; /* NULL: nothing is wrong */
+    } cases[] = {
+        {STILLPOINT_PROTOCOL, 0, NULL},
+        {STILLPOINT_PROTOCOL + 1, 0, NULL},
+        {STILLPOINT_PROTOCOL, REGISTRY_CLOCK_MS, NULL},
+        {STILLPOINT_PROTOCOL, -REGISTRY_CLOCK_MS, NULL},
+        {0, 0, "its agent speaks protocol 1, this coordinator 2: "},
+        {STILLPOINT_PROTOCOL - 1, 0, "its agent speaks protocol 1, this coordinator 2: "},
+        {STILLPOINT_PROTOCOL, REGISTRY_CLOCK_MS + 1,
+         "the node's clock is 10 minutes ahead of the coordinator's: "},
+        {STILLPOINT_PROTOCOL, -7200000,
+         "the node's clock is 2 hours behind the coordinator's: "},
+        {STILLPOINT_PROTOCOL, 365ll * 86400000,
+         "the node's clock is 365 days ahead of the coordinator's: "},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        AUTO(str)
+        char *text = registry_node_fault(cases[i].protocol, cases[i].ahead_ms);
+        ck_assert_int_eq(text != NULL, cases[i].says != NULL);
+        if (text)
+            ck_assert_msg(strstr(text, cases[i].says) == text, "%s", text);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("registry");
@@ -88,5 +119,6 @@ int main(void)
     tcase_add_test(tc, a_later_registration_replaces_the_earlier_one);
     tcase_add_test(tc, a_node_that_is_silent_for_ten_seconds_is_away);
     tcase_add_test(tc, one_node_too_many_is_refused_and_known_ones_still_register);
+    tcase_add_test(tc, an_older_protocol_and_a_clock_that_is_off_are_told);
     return suite_main("registry", tc);
 }

@@ -668,6 +668,73 @@ START_TEST(a_full_table_refuses_and_forgets_aborted_sets_only)
 }
 END_TEST
 
+/* Two partitions, of which the first cannot be armed. */
+static void prepare_two(struct world *w, bool relaxed, const char *second_error)
+{
+    struct session_part parts[2] = {w->part, w->part};
+    strcpy(parts[0].part.text, "log");
+    strcpy(parts[0].domain.text, "n0/cgroup:log");
+    struct session_event ev = {.kind = SESSION_EV_PREPARE,
+                               .call = ++w->call,
+                               .set = w->cut.set,
+                               .token = w->cut.token,
+                               .parts = parts,
+                               .n_parts = 2,
+                               .relaxed = relaxed};
+    sessions_step(&w->s, &ev, &w->acts);
+    journaled(w);
+    strcpy(parts[0].error, "its disk is full");
+    strcpy(parts[1].error, second_error);
+    sessions_step(
+        &w->s,
+        &(struct session_event){
+            .kind = SESSION_EV_ARMED, .set = w->cut.set, .parts = parts, .n_parts = 2},
+        &w->acts);
+}
+
+START_TEST(a_relaxed_set_goes_on_without_what_cannot_be_armed)
+{
+    struct world w;
+    begin(&w);
+    prepare_two(&w, true, "");
+    said_yes(&w);
+    const struct session *set = sessions_find(&w.s, &w.cut.set);
+    ck_assert_uint_eq(set->n_parts, 1);
+    ck_assert_str_eq(set->parts[0].part.text, "db");
+    ck_assert_uint_eq(set->n_refused, 1);
+    ck_assert_str_eq(set->refused[0].part.text, "log");
+    ck_assert_str_eq(set->refused[0].error, "its disk is full");
+    request(&w, SESSION_EV_PREPARE); /* I7: the same answer */
+    said_yes(&w);
+    ck_assert_uint_eq(set->n_refused, 1);
+    request(&w, SESSION_EV_FREEZE);
+    journaled(&w);
+    frozen(&w);
+    request(&w, SESSION_EV_COMMIT);
+    committed(&w); /* one proof is all of it */
+    journaled(&w);
+    said_yes(&w);
+    ck_assert_int_eq(state(&w), SESSION_CAPTURED);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_strict_set_or_one_without_partitions_is_refused)
+{
+    struct world w;
+    bool relaxed = _i;
+    begin(&w);
+    prepare_two(&w, relaxed, relaxed ? "its disk is gone" : "");
+    const struct session_act *a = find_act(&w, SESSION_ACT_REPLY);
+    ck_assert_ptr_nonnull(a);
+    ck_assert_ptr_nonnull(a->err);
+    ck_assert_int_eq(a->err->kind, ERR_CONFLICT);
+    ck_assert_int_eq(state(&w), SESSION_ABORTING);
+    ck_assert(asks(&w, SESSION_ACT_UNDO));
+    end(&w);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("session");
@@ -705,5 +772,7 @@ int main(void)
     tcase_add_test(tc, the_verdict_removes_a_capture_without_a_token);
     tcase_add_test(tc, a_release_forgets_captured_sets_only);
     tcase_add_test(tc, a_full_table_refuses_and_forgets_aborted_sets_only);
+    tcase_add_test(tc, a_relaxed_set_goes_on_without_what_cannot_be_armed);
+    tcase_add_loop_test(tc, a_strict_set_or_one_without_partitions_is_refused, 0, 2);
     return suite_main("session", tc);
 }

@@ -11,6 +11,7 @@ enum { PARTS = 3 };
 #define S PART_STORED
 #define V PART_VERIFIED
 #define F PART_FAILED
+#define M PART_MISSING
 
 /* What is to follow from a state and its parts: next state, and the tasks that must
  * exist, as one letter and a part's number each (u v s r). */
@@ -51,6 +52,12 @@ static const struct {
     {STATE_VALIDATING, {V, V, F}, false, STATE_DAMAGED, ""},
     {STATE_VALIDATING, {F, F, F}, true, STATE_DAMAGED, ""},
     {STATE_DAMAGED, {V, F, V}, false, STATE_DAMAGED, ""},
+    /* what a relaxed set misses is passed over */
+    {STATE_CAPTURED, {M, C, C}, false, STATE_UPLOADING, "u1u2"},
+    {STATE_UPLOADING, {M, S, S}, false, STATE_VALIDATING, "v1v2"},
+    {STATE_VALIDATING, {V, M, V}, false, STATE_VALIDATING, "s"},
+    {STATE_VALIDATING, {V, V, M}, true, STATE_COMPLETE, "r0r1"},
+    {STATE_UPLOADING, {M, F, S}, false, STATE_DAMAGED, ""},
 };
 
 static void decide(const struct tasks_view *v, enum set_state *next, char *text)

@@ -229,6 +229,90 @@ START_TEST(a_seal_is_a_coordinators_and_of_these_bytes)
 }
 END_TEST
 
+/* n1/p is captured, n2/q and n2/r are missing; the coordinator has signed the order. */
+static Stillpoint__V1__SetRecord *relaxed_record(void)
+{
+    AUTO(signer) struct signer *coord = signer_of("coord", "demo");
+    AUTO(signer) struct signer *agent = signer_of("ec", "demo");
+    static const char *const names[][2] = {{"n1", "p"}, {"n2", "q"}, {"n2", "r"}};
+    Stillpoint__V1__SetRecord *r = mem_alloc(sizeof *r);
+    stillpoint__v1__set_record__init(r);
+    pb_set(&r->set, "s1");
+    r->cut_unix_ms = now_ms;
+    r->spec = mem_alloc(sizeof *r->spec);
+    stillpoint__v1__group_spec__init(r->spec);
+    r->spec->consistency = STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        Stillpoint__V1__Part *p = mem_alloc(sizeof *p);
+        stillpoint__v1__part__init(p);
+        pb_set(&p->node, names[i][0]);
+        pb_set(&p->partition, names[i][1]);
+        p->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
+        *PB_APPEND(r, parts) = p;
+    }
+    r->parts[0]->state = STILLPOINT__V1__PART_STATE__PART_CAPTURED;
+    r->parts[0]->proof = some_proof();
+    ck_ok(witness_sign_proofs(agent, &r->parts[0]->proof, 1));
+    *PB_APPEND(r, signers) = signer_to_pb(agent);
+    r->order = mem_alloc(sizeof *r->order);
+    stillpoint__v1__cut_order__init(r->order);
+    pb_set(&r->order->coordinator, "c1");
+    ck_ok(witness_sign_order(coord, r));
+    return r;
+}
+
+static void forget_a_missing_part(Stillpoint__V1__SetRecord *r)
+{
+    wire_free(&r->parts[--r->n_parts]->base);
+}
+static void forget_all_missing_parts(Stillpoint__V1__SetRecord *r)
+{
+    forget_a_missing_part(r);
+    forget_a_missing_part(r);
+}
+static void rename_a_missing_part(Stillpoint__V1__SetRecord *r)
+{
+    pb_set(&r->parts[2]->partition, "s");
+}
+static void call_it_strict(Stillpoint__V1__SetRecord *r)
+{
+    r->spec->consistency = STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
+}
+static void call_another_missing(Stillpoint__V1__SetRecord *r)
+{
+    r->parts[0]->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
+}
+
+static void (*const relaxed_forgeries[])(Stillpoint__V1__SetRecord *r) = {
+    forget_a_missing_part, forget_all_missing_parts, rename_a_missing_part,
+    call_it_strict, call_another_missing};
+
+START_TEST(what_a_relaxed_set_misses_is_signed)
+{
+    AUTO(trust) struct trust *t = trust_in("ca");
+    Stillpoint__V1__SetRecord *r = relaxed_record();
+    ck_ok(witness_check_record(t, r));
+    relaxed_forgeries[_i](r);
+    ck_err(witness_check_record(t, r), ERR_CORRUPT);
+    wire_free(&r->base);
+}
+END_TEST
+
+START_TEST(a_clock_before_or_behind_the_certificate_is_told_of)
+{
+    AUTO(signer) struct signer *s = signer_of("ec", "demo");
+    ck_ok(signer_check_time(s, now_ms));
+    AUTO(err) struct err *early = signer_check_time(s, 1000);
+    AUTO(err) struct err *late = signer_check_time(s, 4102444800000);
+    ck_assert_ptr_nonnull(early);
+    ck_assert_ptr_nonnull(late);
+    ck_assert_ptr_nonnull(strstr(early->msg, "shows 1970-01-01 00:00:01: set the clock"));
+    ck_assert_ptr_nonnull(strstr(late->msg,
+                                 "shows 2100-01-01 00:00:00: set the clock, or "
+                                 "issue a new certificate"));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("witness");
@@ -239,5 +323,8 @@ int main(void)
     tcase_add_test(tc, nothing_can_be_changed_behind_a_signature);
     tcase_add_test(tc, certificates_that_are_none_are_refused);
     tcase_add_test(tc, a_seal_is_a_coordinators_and_of_these_bytes);
+    tcase_add_loop_test(tc, what_a_relaxed_set_misses_is_signed, 0,
+                        ARRAY_LEN(relaxed_forgeries));
+    tcase_add_test(tc, a_clock_before_or_behind_the_certificate_is_told_of);
     return suite_main("signatures", tc);
 }

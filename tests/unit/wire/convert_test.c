@@ -229,6 +229,82 @@ START_TEST(a_falsified_record_is_found_out)
 }
 END_TEST
 
+/* Its last part was frozen with the others and then failed. */
+static Stillpoint__V1__SetRecord *relaxed_record_of(const struct cut *c)
+{
+    Stillpoint__V1__SetRecord *r = record_of(c);
+    Stillpoint__V1__Part *last = r->parts[r->n_parts - 1];
+    if (!r->spec) {
+        r->spec = mem_alloc(sizeof *r->spec);
+        stillpoint__v1__group_spec__init(r->spec);
+    }
+    r->spec->consistency = STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED;
+    wire_free(&last->proof->base);
+    last->proof = NULL;
+    last->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
+    return r;
+}
+
+static void make_strict(Stillpoint__V1__SetRecord *r)
+{
+    r->spec->consistency = STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
+}
+static void require_what_is_missing(Stillpoint__V1__SetRecord *r)
+{
+    *PB_APPEND(r->spec, required) = mem_strdup("n2/db");
+}
+static void hide_missing(Stillpoint__V1__SetRecord *r)
+{
+    drop_part(r);
+}
+static void miss_what_is_proved(Stillpoint__V1__SetRecord *r)
+{
+    r->parts[0]->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
+}
+static void lose_a_second(Stillpoint__V1__SetRecord *r)
+{
+    drop_proof(r);
+}
+static void miss_all(Stillpoint__V1__SetRecord *r)
+{
+    for (size_t i = 0; i < r->n_parts; i++) {
+        if (r->parts[i]->proof)
+            wire_free(&r->parts[i]->proof->base);
+        r->parts[i]->proof = NULL;
+        r->parts[i]->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
+    }
+}
+
+static const struct {
+    void (*falsify)(Stillpoint__V1__SetRecord *r);
+    const char *says;
+} relaxed_forgeries[] = {
+    {make_strict, "part 'n2/db' has no proof"},
+    {require_what_is_missing, "part 'n2/db' has no proof"},
+    {hide_missing, "domain 'n2/cgroup:db' was frozen but no part was captured in it"},
+    {miss_what_is_proved, "part 'n0/db' is missing, but proved"},
+    {lose_a_second, "part 'n1/db' has no proof"},
+    {swap_epoch, "part 'n0/db': its digest is not that of the epochs of this cut"},
+    {miss_all, "set 's1' has no proofs"},
+};
+
+START_TEST(a_relaxed_record_is_proved_without_what_it_names_as_missing)
+{
+    struct cut c;
+    cut_make(&c);
+    Stillpoint__V1__SetRecord *r = relaxed_record_of(&c);
+    ck_ok(record_prove(r));
+    ck_assert_uint_eq(record_missing(r), 1);
+    relaxed_forgeries[_i].falsify(r);
+    AUTO(err) struct err *e = record_prove(r);
+    ck_assert_ptr_nonnull(e);
+    ck_assert_int_eq(e->kind, ERR_CORRUPT);
+    AUTO(str) char *text = err_text(e);
+    ck_assert_str_eq(text, relaxed_forgeries[_i].says);
+    wire_free(&r->base);
+}
+END_TEST
+
 START_TEST(a_copy_shares_nothing)
 {
     struct cut c;
@@ -258,6 +334,8 @@ int main(void)
     tcase_add_loop_test(tc, what_is_wrong_with_a_proof_is_named, 0, ARRAY_LEN(faults));
     tcase_add_test(tc, a_record_of_a_cut_proves_it);
     tcase_add_loop_test(tc, a_falsified_record_is_found_out, 0, ARRAY_LEN(forgeries));
+    tcase_add_loop_test(tc, a_relaxed_record_is_proved_without_what_it_names_as_missing,
+                        0, ARRAY_LEN(relaxed_forgeries));
     tcase_add_test(tc, a_copy_shares_nothing);
     tcase_add_test(tc, names_of_states_have_no_prefix_and_unknown_ones_do_not_crash);
     return suite_main("convert", tc);
