@@ -136,6 +136,7 @@ tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/coordinator-$name.pem, key: $LAB/pki/c
 etcd: {$etcd}
 state_dir: $LAB/state/$name
 lease: ${LAB_LEASE:-10s}
+drills: ${LAB_DRILLS:-false}
 YAML
     cat >"$LAB/etc/client.yaml" <<YAML
 cluster: lab
@@ -177,6 +178,7 @@ tls: {ca: $LAB/pki/ca.pem, cert: $LAB/pki/agent-$name.pem, key: $LAB/pki/agent-$
 guardian_socket: $LAB/run/$name/guardian.sock
 state_dir: $LAB/state/$name
 restore_dirs: ["$LAB/restore/$name"]
+drills: ${LAB_DRILLS:-false}
 partitions:
   - name: ledger
     path: $LAB/mnt/$1/data

@@ -272,6 +272,19 @@ static struct err *check_owner(const struct sessions *s, const struct session *s
     return NULL;
 }
 
+struct err *sessions_check_frozen(const struct sessions *s, const struct set_id *id,
+                                  const struct token *token)
+{
+    const struct session *set = sessions_find(s, id);
+    if (!set)
+        return err_new(ERR_CONFLICT, "set '%s' was never prepared on this node",
+                       id->text);
+    TRY(check_owner(s, set, token));
+    if (set->sm.state != SESSION_FROZEN)
+        return err_new(ERR_CONFLICT, "set '%s' is not frozen on this node", id->text);
+    return NULL;
+}
+
 /* ---- step 1: prepare ---- */
 
 static bool holds_domain(const struct session *set, const struct domain_id *domain)
@@ -315,6 +328,7 @@ static void prepare_new(struct sessions *s, const struct session_event *ev,
     }
     set->hold_limit_ms = ev->hold_limit_ms;
     set->freeze_timeout_ms = ev->freeze_timeout_ms;
+    set->rehearsal = ev->rehearsal;
     set->relaxed = ev->relaxed;
     set->parts = mem_dup(ev->parts, ev->n_parts * sizeof *ev->parts);
     set->n_parts = ev->n_parts;
@@ -376,6 +390,7 @@ static void on_armed(struct sessions *s, const struct session_event *ev,
         e = err_new(ev->err->kind, "%s", ev->err->msg);
     for (size_t i = 0; !e && i < ev->n_parts && i < set->n_parts; i++) {
         set->parts[i].predicted_pause_ms = ev->parts[i].predicted_pause_ms;
+        set->parts[i].flush_ms = ev->parts[i].flush_ms;
         memcpy(set->parts[i].error, ev->parts[i].error, sizeof set->parts[i].error);
     }
     if (!e)
@@ -390,6 +405,20 @@ static void on_armed(struct sessions *s, const struct session_event *ev,
 }
 
 /* ---- step 2: freeze ---- */
+
+static void note_times(struct session *set, const struct session_event *ev)
+{
+    for (size_t i = 0; i < set->n_parts; i++) {
+        struct session_part *mine = &set->parts[i];
+        for (size_t k = 0; k < ev->n_parts; k++) {
+            const struct session_part *said = &ev->parts[k];
+            if (strcmp(mine->part.text, said->part.text) != 0)
+                continue;
+            mine->frozen_at_ns = said->frozen_at_ns;
+            mine->thawed_at_ns = said->thawed_at_ns;
+        }
+    }
+}
 
 static void on_freeze(struct sessions *s, const struct session_event *ev,
                       struct session_acts *out)
@@ -431,6 +460,7 @@ static void on_frozen(struct sessions *s, const struct session_event *ev,
     }
     set->epochs = mem_dup(ev->epochs, ev->n_epochs * sizeof *ev->epochs);
     set->n_epochs = ev->n_epochs;
+    note_times(set, ev);
     sm_move(&set->sm, SESSION_FROZEN);
     answer(set, NULL, out);
 }
@@ -448,6 +478,9 @@ static bool names_epoch(const struct session_event *ev, const struct domain_epoc
 
 static struct err *check_commit(const struct session *set, const struct session_event *ev)
 {
+    if (set->rehearsal)
+        return err_new(ERR_CONFLICT, "'%s' is a rehearsal, which captures nothing",
+                       ev->set.text);
     if (set->sm.state < SESSION_FROZEN)
         return err_new(ERR_CONFLICT, "set '%s' is not frozen on this node", ev->set.text);
     for (size_t i = 0; i < set->n_epochs; i++)
@@ -590,6 +623,14 @@ static void on_undone(struct sessions *s, const struct session_event *ev,
     if (ev->err) {
         ask_guard(set, SESSION_ACT_UNDO, out); /* the shell spaces repetitions */
         return;
+    }
+    note_times(set, ev);
+    for (size_t i = 0; i < set->n_parts; i++) {
+        struct session_part *p = &set->parts[i];
+        /* Whoever answered as a guardian has thawed what an earlier one left. */
+        p->thawed_by_then = p->frozen_at_ns != 0 && p->thawed_at_ns == 0;
+        if (p->thawed_by_then)
+            p->thawed_at_ns = ev->now_ns;
     }
     sm_move(&set->sm, SESSION_ABORTED);
     journal(s, set, out);

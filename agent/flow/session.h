@@ -39,6 +39,10 @@ struct session_part {
     struct part_id part;
     struct domain_id domain;
     int64_t predicted_pause_ms; /* by the guardian, on arming */
+    int64_t flush_ms;           /* of it: until it is frozen */
+    int64_t frozen_at_ns;       /* CLOCK_BOOTTIME; 0: it was not, or nobody knows */
+    int64_t thawed_at_ns;       /* of an aborted set */
+    bool thawed_by_then;        /* the guardian forgot when; not later than that */
     char error[256];            /* why it cannot be armed; empty if it can */
 };
 
@@ -49,7 +53,8 @@ struct session {
     struct token token; /* the highest that spoke of this set */
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
-    bool relaxed; /* partitions that cannot be armed are refused, the others go on */
+    bool rehearsal; /* it has no record, and is never captured */
+    bool relaxed;   /* partitions that cannot be armed are refused, the others go on */
     struct session_part *parts; /* owned */
     size_t n_parts;
     struct session_part *refused; /* owned: with their errors; not journaled, since what
@@ -89,9 +94,10 @@ enum session_event_kind {
     SESSION_EV_INSPECT,
     SESSION_EV_JOURNALED,  /* all JOURNAL acts up to `seq` are durable */
     SESSION_EV_ARMED,      /* guardian: `parts` with their errors */
-    SESSION_EV_FROZEN,     /* guardian: `epochs`, or err */
+    SESSION_EV_FROZEN,     /* guardian: `epochs` and `parts` with their times, or err */
     SESSION_EV_COMMITTED,  /* guardian: `proofs`, or err */
-    SESSION_EV_UNDONE,     /* guardian: thawed, captures removed, or err */
+    SESSION_EV_UNDONE,     /* guardian: thawed, captures removed, or err; `parts` with the
+                              times that it still knows */
     SESSION_EV_GUARD_LOST, /* the guardian is gone: nothing held can be trusted */
     SESSION_EV_VERDICT,    /* the record of `set` says ABORTED. No token: the verdict is
                               final    (I4), and a newer run may have raised the domain's
@@ -111,6 +117,7 @@ struct session_event {
     bool relaxed; /* PREPARE */
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
+    bool rehearsal;                    /* PREPARE */
     const struct domain_epoch *epochs; /* COMMIT: of all members; FROZEN: of this node */
     size_t n_epochs;
     int64_t cut_unix_ms;        /* COMMIT */
@@ -118,6 +125,7 @@ struct session_event {
     size_t n_proofs;
     const struct err *err;
     const char *reason; /* ABORT */
+    int64_t now_ns;     /* UNDONE: CLOCK_BOOTTIME */
     int64_t seq;        /* JOURNALED */
 };
 
@@ -162,6 +170,9 @@ void sessions_restarted(struct sessions *s, struct session_acts *out);
 void sessions_step(struct sessions *s, const struct session_event *ev,
                    struct session_acts *out);
 
+/* NULL when the set is frozen here, under this very token. */
+struct err *sessions_check_frozen(const struct sessions *s, const struct set_id *set,
+                                  const struct token *token) MUST_USE;
 /* The set on this node, or NULL. Borrowed until the next step. */
 struct session *sessions_find(const struct sessions *s, const struct set_id *set);
 /* Asserts: no set's token is above its domains' journaled ones; captured sets have a

@@ -38,7 +38,9 @@ static void item_why(const struct slot *s, unsigned i, struct guard_item *item)
 static void fill_armed(const struct slot *s, unsigned i, struct guard_item *item)
 {
     const struct slot_part *p = &s->parts[i];
-    item->pause_ms = p->pause_ms;
+    item->pause_ms = p->flush_ms + p->capture_ms;
+    item->flush_ms = p->flush_ms;
+    item->dirty_bytes = p->dirty_bytes;
     if (p->error.set || s->domains[p->domain].error.set)
         item_why(s, i, item);
 }
@@ -69,6 +71,14 @@ static void fill_committed(const struct slot *s, unsigned i, struct guard_item *
         item_why(s, i, item);
 }
 
+/* How long it was stopped, whatever came of it. */
+static void fill_ended(const struct slot *s, unsigned i, struct guard_item *item)
+{
+    const struct hold_domain *h = &s->hold.domains[s->parts[i].domain];
+    item->frozen_at_ns = h->frozen_at_ns;
+    item->thawed_at_ns = h->thawed_at_ns;
+}
+
 static void fill_items(const struct slot *s, enum hold_request request,
                        struct guard_reply *out)
 {
@@ -89,8 +99,10 @@ static void fill_items(const struct slot *s, enum hold_request request,
             fill_armed(s, i, item);
         else if (request == HOLD_REQ_FREEZE)
             fill_frozen(s, i, item);
-        else
+        else if (request == HOLD_REQ_COMMIT)
             fill_committed(s, i, item);
+        else
+            fill_ended(s, i, item);
     }
 }
 
@@ -107,8 +119,7 @@ void answer_hold(const struct slot *s, enum hold_request request,
     switch (verdict) {
     case HOLD_OK:
         answer_plain(out, type, seq, GUARD_OK, "");
-        if (request != HOLD_REQ_ABORT)
-            fill_items(s, request, out);
+        fill_items(s, request, out);
         return;
     case HOLD_OUT_OF_TURN:
         answer_plain(out, type, seq, ERR_CONFLICT,

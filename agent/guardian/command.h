@@ -10,7 +10,9 @@
 #include "common/base/attr.h"
 #include "common/base/err.h"
 
-#define COMMAND_OUTPUT_BYTES 512 /* of its output, kept for the error */
+/* Of its output, kept for the error: the last words, and few enough that they survive the
+ * shortest text on the way to whoever asks (GUARD_TEXT_BYTES). */
+#define COMMAND_OUTPUT_BYTES 160
 
 /* Ready for execve(2): made before anything is frozen, so that starting it allocates
  * nothing. Borrows the strings. */

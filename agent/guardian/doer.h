@@ -29,7 +29,7 @@ enum doer_op {
     DOER_DROP,          /* part, id: remove one capture */
     DOER_RESET,         /* close what the last hold opened; no result */
     /* Only in results, before the one that ends the request. */
-    DOER_MEMBER,  /* index = member; ok or kind and text; domain or pause_ms */
+    DOER_MEMBER,  /* index = member; ok or kind and text; domain or cost */
     DOER_DOMAIN,  /* index = domain; ok, target, and the descriptor to thaw it with */
     DOER_CAPTURE, /* part, id, partial */
 };
@@ -55,7 +55,7 @@ struct doer_result {
     enum err_kind kind; /* not ok */
     uint16_t part;
     int64_t at_ns;
-    int64_t pause_ms;
+    int64_t flush_ms, capture_ms, dirty_bytes; /* ARM: struct prepare_cost */
     struct domain_id domain;
     enum hold_kind hold_kind;
     char id[CAPTURE_BYTES];

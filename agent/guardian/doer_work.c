@@ -148,13 +148,13 @@ static void arm_domains(struct work *w)
     }
 }
 
-static struct err *arm_member(struct work *w, unsigned i, int64_t *pause_ms)
+static struct err *arm_member(struct work *w, unsigned i, struct prepare_cost *cost)
 {
     /* Already said by its domain's result. */
     uint16_t domain = w->prepare.domain_of[i];
     if (domain >= w->prepare.n_domains || w->domains[domain].ops == NULL)
         return err_new(ERR_CONFLICT, "its domain could not be opened");
-    return prepare_member(&w->prepare, i, pause_ms);
+    return prepare_member(&w->prepare, i, cost);
 }
 
 static void do_arm(struct work *w, const struct doer_request *q)
@@ -174,7 +174,11 @@ static void do_arm(struct work *w, const struct doer_request *q)
     arm_domains(w);
     for (unsigned i = 0; i < q->n; i++) {
         struct doer_result r = {.op = DOER_MEMBER, .index = i};
-        conclude(&r, arm_member(w, i, &r.pause_ms));
+        struct prepare_cost cost = {0};
+        conclude(&r, arm_member(w, i, &cost));
+        r.flush_ms = cost.flush_ms;
+        r.capture_ms = cost.capture_ms;
+        r.dirty_bytes = cost.dirty_bytes;
         say(w, &r, -1);
     }
     finish(w, HOLD_DO_ARM, 0, NULL);

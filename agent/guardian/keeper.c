@@ -272,10 +272,17 @@ static void list_or_drop(const struct conn *c, const struct guard_request *r)
     janitor_request(&keeper.janitor, c->id, r, note);
 }
 
+static void greet(const struct conn *c, const struct guard_request *r)
+{
+    char text[64];
+    snprintf(text, sizeof(text), "stillpoint-guardian %d", (int)getpid());
+    plain(c->id, r, GUARD_OK, text);
+}
+
 static void serve(const struct conn *c, const struct guard_request *r)
 {
     if (r->type == GUARD_HELLO)
-        plain(c->id, r, GUARD_OK, "stillpoint-guardian");
+        greet(c, r);
     else if (r->type == GUARD_LIST || r->type == GUARD_DROP)
         list_or_drop(c, r);
     else
@@ -466,7 +473,7 @@ static bool domain_is_held(void *ctx, unsigned slot, const struct domain_id *dom
     (void)ctx;
     for (unsigned i = 0; i < KEEPER_SLOTS; i++) {
         const struct slot *s = &keeper.slots[i];
-        if (i == slot || slot_is_idle(s))
+        if (i == slot || s->probe || slot_is_idle(s))
             continue;
         for (unsigned d = 0; d < s->n_domains; d++)
             if (strcmp(s->domains[d].id.text, domain->text) == 0)

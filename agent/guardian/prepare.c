@@ -6,6 +6,7 @@
 
 #include "agent/guardian/capture.h"
 #include "agent/guardian/clock.h"
+#include "agent/guardian/dirty.h"
 #include "agent/guardian/nested.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/writers.h"
@@ -60,17 +61,20 @@ static struct err *check_target(const struct prepare *p, const struct config_par
 
 /* The first flush takes away what piled up; the second shows what a freeze would wait
  * for. */
-static struct err *flush_twice(const char *path, int64_t *second_ms)
+static struct err *flush_twice(const struct prepare *p, const struct config_partition *m,
+                               struct prepare_cost *out)
 {
+    const char *path = m->path;
     CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open '%s'", path);
     if (syncfs(fd) != 0)
         return err_os(errno, "flush '%s'", path);
+    out->dirty_bytes = dirty_bytes(p->config, m);
     int64_t from_ns = clock_ns();
     if (syncfs(fd) != 0)
         return err_os(errno, "flush '%s'", path);
-    *second_ms = (clock_ns() - from_ns) / 1000000;
+    out->flush_ms = (clock_ns() - from_ns) / 1000000;
     return NULL;
 }
 
@@ -86,7 +90,7 @@ static struct err *check_pause(const struct prepare *p, int64_t pause_ms)
         (long long)pause_ms, (long long)p->hold_ms);
 }
 
-struct err *prepare_member(struct prepare *p, unsigned i, int64_t *pause_ms)
+struct err *prepare_member(struct prepare *p, unsigned i, struct prepare_cost *out)
 {
     const struct config_partition *m = p->members[i];
     struct place at;
@@ -97,10 +101,8 @@ struct err *prepare_member(struct prepare *p, unsigned i, int64_t *pause_ms)
         TRY(check_agent(p, m));
         TRY(writers_check(m, place_domain_cgroup(p->config, m)));
     }
-    int64_t flush_ms = 0, cost_ms = 0;
-    TRY(capture_of(m->capture.method)->check(m, &cost_ms));
+    TRY(capture_of(m->capture.method)->check(m, &out->capture_ms));
     TRY(check_target(p, m));
-    TRY(flush_twice(m->path, &flush_ms));
-    *pause_ms = flush_ms + cost_ms;
-    return check_pause(p, *pause_ms);
+    TRY(flush_twice(p, m, out));
+    return check_pause(p, out->flush_ms + out->capture_ms);
 }

@@ -22,11 +22,19 @@ struct prepare {
     int64_t hold_ms; /* 0: the predicted pause is not judged */
 };
 
+/* What a pause of one member is made of. */
+struct prepare_cost {
+    int64_t flush_ms;    /* until it is frozen: how long its last flush took */
+    int64_t capture_ms;  /* its capture, as its method expects */
+    int64_t dirty_bytes; /* there when that flush began */
+};
+
 /* Opens domain `i`. */
 struct err *prepare_domain(struct prepare *p, unsigned i) MUST_USE;
-/* Checks member `i`, whose domain is open, and flushes its filesystem twice: *pause_ms is
- * the second time's length and what its capture is expected to take. The error says why
- * it cannot take part, and what to choose instead. */
-struct err *prepare_member(struct prepare *p, unsigned i, int64_t *pause_ms) MUST_USE;
+/* Checks member `i`, whose domain is open, and flushes its filesystem twice: the second
+ * time predicts the pause. The error says why it cannot take part, and what to choose
+ * instead; *out is filled as far as it came. */
+struct err *prepare_member(struct prepare *p, unsigned i,
+                           struct prepare_cost *out) MUST_USE;
 
 #endif

@@ -247,6 +247,7 @@ void slot_arm(struct slot *s, int conn, pid_t agent_pid, const struct guard_requ
     s->owner = conn;
     s->agent_pid = agent_pid;
     s->hold_ms = r->hold_ms;
+    s->probe = r->probe != 0;
     s->n_parts = r->n;
     memset(s->waiters, 0, sizeof(s->waiters));
     struct doer_request ask_it = {.op = DOER_RESOLVE, .n = r->n};
@@ -434,6 +435,8 @@ void slot_request(struct slot *s, int conn, const struct guard_request *r)
             slot_stop(s);
         plain(s, conn, r, abort_it ? GUARD_OK : ERR_CONFLICT,
               abort_it ? "" : "the set is not armed yet");
+    } else if (r->type == GUARD_FREEZE && s->probe) {
+        plain(s, conn, r, ERR_CONFLICT, "it was armed to be looked at only");
     } else if (r->type == GUARD_FREEZE) {
         wait_for(s, HOLD_REQ_FREEZE, conn, r->seq);
         step(s, (struct hold_event){.kind = HOLD_EV_FREEZE,
@@ -485,7 +488,9 @@ static void armed_domain(struct slot *s, const struct doer_result *r, int *fd)
 static void armed_member(struct slot *s, const struct doer_result *r)
 {
     struct slot_part *p = &s->parts[r->index];
-    p->pause_ms = r->pause_ms;
+    p->flush_ms = r->flush_ms;
+    p->capture_ms = r->capture_ms;
+    p->dirty_bytes = r->dirty_bytes;
     if (!r->ok && !p->error.set)
         set_error(&p->error, r->kind, r->text);
 }

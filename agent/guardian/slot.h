@@ -24,7 +24,7 @@ struct slot_env {
     int life_lock;
     /* Sends a reply to a connection, which may be gone. */
     void (*reply)(void *ctx, int conn, const struct guard_reply *r);
-    /* True when another slot holds this domain. */
+    /* True when another slot holds this domain, and not only to look at it. */
     bool (*is_held)(void *ctx, unsigned slot, const struct domain_id *domain);
     void *ctx;
 };
@@ -40,7 +40,7 @@ struct slot_part {
     uint16_t part;   /* index in the configuration */
     uint16_t domain; /* index below */
     struct slot_error error;
-    int64_t pause_ms;
+    int64_t flush_ms, capture_ms, dirty_bytes;
     char capture[CAPTURE_BYTES]; /* from COMMIT on */
 };
 
@@ -81,6 +81,7 @@ struct slot {
     int owner; /* the connection whose end ends the hold */
     int64_t hold_ms;
     pid_t agent_pid;
+    bool probe; /* it is only looked whether it could be frozen */
     struct slot_waiter waiters[SLOT_REQUESTS];
     unsigned n_parts, n_domains;
     struct slot_part parts[HOLD_MAX_MEMBERS];

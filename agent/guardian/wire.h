@@ -2,16 +2,19 @@
  * other end must be root: one request, one reply, each one datagram of a header and `n`
  * fixed-size items. Partitions are named; paths and commands are not for the wire (I10).
  *
- *     HELLO   → text says who answers
- *     ARM     set, token, hold_ms (0: do not judge the pause), parts' names
- *             → per part: ok or kind and text; domain; pause_ms. Those that are ok are
- * armed. FREEZE  set, token, hold_ms, freeze_timeout_ms → per armed part: ok, epoch,
- * frozen_at_ns; or kind and text COMMIT  set, token, digest, parts' names, epochs and
- * capture ids → per part: ok, capture, path, the three times, unbroken, evidence; or kind
- * and text ABORT   set, token → ok once everything is thawed and its captures are removed
- *     DROP    parts' names and capture ids → per part: ok, or kind and text
- *     LIST    from → captures present from that number on (`total` of them): part,
- * capture, path, partial; then the holds' sets in `text`
+ *   - HELLO → text says who answers: "stillpoint-guardian PID"
+ *   - ARM: set, token, hold_ms (0: do not judge the pause), parts' names, probe (only to
+ *     check: it holds no domain and cannot freeze) → per part: ok or kind and text;
+ *     domain, pause_ms, flush_ms, dirty_bytes. Those that are ok are armed.
+ *   - FREEZE: set, token, hold_ms, freeze_timeout_ms → per armed part: ok, epoch,
+ *     frozen_at_ns; or kind and text
+ *   - COMMIT: set, token, digest, parts' names, epochs and capture ids → per part: ok,
+ *     capture, path, the three times, unbroken, evidence; or kind and text
+ *   - ABORT: set, token → ok once everything is thawed and its captures are removed; per
+ *     part: frozen_at_ns and thawed_at_ns, 0 if it was not; no parts of an unknown set
+ *   - DROP: parts' names and capture ids → per part: ok, or kind and text
+ *   - LIST: from → captures present from that number on (`total` of them): part, capture,
+ *     path, partial; then the holds' sets in `text`
  *
  * One version, no negotiation: agent and guardian are installed together. */
 #ifndef AGENT_GUARDIAN_WIRE_H
@@ -26,7 +29,7 @@
 #include "common/model/token.h"
 
 #define GUARD_MAGIC 0x53504744u /* "SPGD" */
-#define GUARD_VERSION 1
+#define GUARD_VERSION 2
 #define GUARD_MAX_PARTS 256
 #define GUARD_TEXT_BYTES 320
 #define GUARD_PATH_BYTES 400
@@ -59,6 +62,7 @@ struct guard_request {
     struct digest digest; /* COMMIT: of all epochs of the set */
     int64_t hold_ms, freeze_timeout_ms;
     uint32_t from;                            /* LIST */
+    uint32_t probe;                           /* ARM: 1 */
     struct guard_part parts[GUARD_MAX_PARTS]; /* n of them are sent */
 };
 #define GUARD_REQUEST_BYTES(n)                                                           \
@@ -72,7 +76,7 @@ struct guard_item {
     struct epoch epoch;
     struct domain_id domain;
     struct capture_id capture;
-    int64_t pause_ms;
+    int64_t pause_ms, flush_ms, dirty_bytes;
     int64_t frozen_at_ns, captured_at_ns, thawed_at_ns; /* CLOCK_BOOTTIME */
     char text[GUARD_TEXT_BYTES];
     char path[GUARD_PATH_BYTES];

@@ -1,9 +1,10 @@
 /* One agent process: what its files share. Loop thread only, but for jobs, which own what
  * they are given.
  *
- *   main.c start and stop · service.c AgentService · perform.c what sessions ask for ·
- *   register.c the coordinators · tasks.c work after the cut · link.c the guardian's
- * presence and its captures · journal.c · config.c · guard.c */
+ *   main.c start and stop · service.c AgentService · check.c drill.c its Check and Drill
+ * · perform.c what sessions ask for · register.c the coordinators · tasks.c work after
+ * the cut · link.c the guardian's presence and its captures · journal.c · config.c ·
+ * guard.c */
 #ifndef AGENT_SHELL_AGENT_H
 #define AGENT_SHELL_AGENT_H
 
@@ -21,7 +22,8 @@
 #include "stillpoint/v1/worker.pb-c.h"
 
 enum {
-    AGENT_MAX_TASKS = 4,    /* taken at a time */
+    AGENT_MAX_TASKS = 4, /* taken at a time */
+    AGENT_MAX_CHECKS = 8,
     AGENT_MAX_STREAMS = 32, /* of WatchWork: calls are few, and rounds need them */
     AGENT_WORKERS = 2,      /* threads that do them */
     AGENT_MAX_ATTEMPTS = 5, /* of one task, before its failure is final, unless it is one
@@ -77,6 +79,8 @@ struct agent {
     struct pool *guard_pool, *guard_side_pool; /* one thread each: the connection's */
     struct pool *journal_pool;                 /* one thread: journal writes in order */
     struct pool *work_pool;
+    struct pool *check_pool; /* one thread: flushes take their time */
+    int checks;              /* under way or waiting */
     struct pending *pending;
     uint64_t next_call;
 
@@ -131,9 +135,24 @@ void agent_guard_side_check(struct agent *a);
 struct err *service_add(struct agent *a) MUST_USE;
 /* This node as coordinators know it; heap, wire_free. */
 Stillpoint__V1__NodeRecord *service_describe(struct agent *a) MUST_USE;
+/* The i-th partition that field 'partitions' of a request names; NOT_FOUND. */
+struct err *service_partition(const struct agent *a, char *const *names, size_t i,
+                              const struct config_partition **out) MUST_USE;
 /* A task's state changed or moved on: tells the streams. */
 void service_progress(struct agent *a, const struct held_task *t);
 void service_end_streams(struct agent *a);
+
+/* ---- check.c ---- */
+/* AgentService.Check. */
+void check_serve(struct rpc_call *call, const ProtobufCMessage *m, void *ctx);
+
+/* LIMIT when too many checks wait already. */
+struct err *check_room(const struct agent *a) MUST_USE;
+
+/* ---- drill.c ---- */
+/* AgentService.Drill and Remains. */
+void drill_serve(struct rpc_call *call, const ProtobufCMessage *m, void *ctx);
+void remains_serve(struct rpc_call *call, const ProtobufCMessage *m, void *ctx);
 
 /* ---- register.c ---- */
 void register_start(struct agent *a);

@@ -157,6 +157,7 @@ static const struct schema_field config_fields[] = {
      .max = CONFIG_MAX_PARTITIONS, .schema = &partition_schema},
     {"repositories", SCHEMA_OBJECTS, AT(config, repositories),
      COUNT(config, n_repositories), .max = 64, .schema = &repository_schema},
+    {"drills", SCHEMA_BOOL, AT(config, drills)},
 };
 static const struct schema config_schema = {sizeof(struct config), config_fields,
                                             ARRAY_LEN(config_fields)};

@@ -75,6 +75,8 @@ struct config {
     size_t n_partitions;
     struct config_repository *repositories;
     size_t n_repositories;
+    bool drills; /* a coordinator may kill or stop the agent and the guardian, on purpose
+                  */
 };
 
 /* Reads and checks the file, which must belong to root and be writable by nobody else.

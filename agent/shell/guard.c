@@ -18,6 +18,7 @@
 struct guard {
     int fd;
     bool broken;
+    int pid; /* as it said; 0: it did not */
     uint32_t seq;
     struct guard_request request;
     struct guard_reply reply;
@@ -34,6 +35,22 @@ void guard_close(struct guard *g)
 int guard_fd(const struct guard *g)
 {
     return g->fd;
+}
+
+struct err *guard_process(const struct guard *g, pid_t *out)
+{
+    struct ucred peer;
+    socklen_t n = sizeof(peer);
+    if (getsockopt(g->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) != 0)
+        return err_os(errno, "ask who the guardian is");
+    if (g->pid < 2 || g->pid != peer.pid)
+        return err_new(
+            ERR_CONFLICT,
+            "the guardian says that it is process %d, the kernel that %d is at "
+            "its socket",
+            g->pid, (int)peer.pid);
+    *out = peer.pid;
+    return NULL;
 }
 
 bool guard_is_broken(const struct guard *g)
@@ -187,12 +204,14 @@ struct err *guard_open(const char *socket_path, int64_t timeout_ms, struct guard
     TRY(connect_to(g->fd, socket_path, clock_ms() + timeout_ms));
     begin(g, GUARD_HELLO);
     TRY_CTX(call(g, timeout_ms, NULL), "greet the guardian at '%s'", socket_path);
+    if (sscanf(g->reply.text, "stillpoint-guardian %d", &g->pid) != 1)
+        g->pid = 0;
     *out = STEAL(g);
     return NULL;
 }
 
 struct err *guard_arm(struct guard *g, const struct set_id *set,
-                      const struct token *token, int64_t hold_ms,
+                      const struct token *token, bool probe, int64_t hold_ms,
                       const struct part_id *parts, size_t n, int64_t timeout_ms,
                       const struct guard_reply **out)
 {
@@ -202,6 +221,7 @@ struct err *guard_arm(struct guard *g, const struct set_id *set,
     struct guard_request *r = begin(g, GUARD_ARM);
     name_set(r, set, token);
     r->hold_ms = hold_ms;
+    r->probe = probe;
     r->n = (uint32_t)n;
     memset(r->parts, 0, n * sizeof(r->parts[0]));
     for (size_t i = 0; i < n; i++)
@@ -236,10 +256,11 @@ struct err *guard_commit(struct guard *g, const struct set_id *set,
 }
 
 struct err *guard_abort(struct guard *g, const struct set_id *set,
-                        const struct token *token, int64_t timeout_ms)
+                        const struct token *token, int64_t timeout_ms,
+                        const struct guard_reply **out)
 {
     name_set(begin(g, GUARD_ABORT), set, token);
-    return call(g, timeout_ms, NULL);
+    return call(g, timeout_ms, out);
 }
 
 struct err *guard_drop(struct guard *g, const struct guard_part *parts, size_t n,

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "agent/guardian/wire.h"
 #include "common/base/attr.h"
@@ -28,15 +29,20 @@ DEFINE_AUTO(guard, struct guard *, guard_close);
 /* For poll(2): readable outside of a call means that the guardian is gone. */
 int guard_fd(const struct guard *g);
 
+/* The guardian's process. CONFLICT unless it says itself that it is the one at the other
+ * end: whoever made the socket for it would be taken for it otherwise. */
+struct err *guard_process(const struct guard *g, pid_t *out) MUST_USE;
+
 /* True once a call ended without its answer: close it, and what it armed is thawed. */
 bool guard_is_broken(const struct guard *g);
 
 /* In all of these *out is borrowed until the next call on `g`. */
 
 /* Prepares (PROTOCOL.md 1.3). Items in the order of `parts`: GUARD_OK with domain and
- * pause_ms, or kind and text. Pauses above half of hold_ms are refused (0: none is). */
+ * pause_ms, or kind and text. Pauses above half of hold_ms are refused (0: none is).
+ * `probe`: only to look; others may arm the same, and it can only be aborted. */
 struct err *guard_arm(struct guard *g, const struct set_id *set,
-                      const struct token *token, int64_t hold_ms,
+                      const struct token *token, bool probe, int64_t hold_ms,
                       const struct part_id *parts, size_t n, int64_t timeout_ms,
                       const struct guard_reply **out) MUST_USE;
 /* Freezes what is armed. Items: GUARD_OK with domain, epoch, frozen_at_ns, or kind and
@@ -53,9 +59,10 @@ struct err *guard_commit(struct guard *g, const struct set_id *set,
                          const struct guard_part *parts, size_t n, int64_t timeout_ms,
                          const struct guard_reply **out) MUST_USE;
 /* Returns when everything is thawed and the set's captures are removed; a set that is not
- * known is a success. */
+ * known is a success without items. Items: frozen_at_ns and thawed_at_ns. */
 struct err *guard_abort(struct guard *g, const struct set_id *set,
-                        const struct token *token, int64_t timeout_ms) MUST_USE;
+                        const struct token *token, int64_t timeout_ms,
+                        const struct guard_reply **out) MUST_USE;
 /* Removes captures; those that do not exist are a success. NULL only if all are gone. */
 struct err *guard_drop(struct guard *g, const struct guard_part *parts, size_t n,
                        int64_t timeout_ms) MUST_USE;

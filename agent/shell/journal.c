@@ -35,6 +35,7 @@ static Stillpoint__V1__JournalSet *encode_set(const struct session *s)
     m->token = token_to_pb(&s->token);
     m->hold_limit_ms = s->hold_limit_ms;
     m->freeze_timeout_ms = s->freeze_timeout_ms;
+    m->rehearsal = s->rehearsal;
     for (size_t i = 0; i < s->n_parts; i++) {
         Stillpoint__V1__JournalPart *p = mem_alloc(sizeof *p);
         stillpoint__v1__journal_part__init(p);
@@ -119,6 +120,7 @@ static struct err *decode_set(const Stillpoint__V1__JournalSet *m, struct sessio
     s->n_proofs = m->n_proofs;
     s->hold_limit_ms = m->hold_limit_ms;
     s->freeze_timeout_ms = m->freeze_timeout_ms;
+    s->rehearsal = m->rehearsal;
     s->cut_unix_ms = m->cut_unix_ms;
     snprintf(s->error, sizeof s->error, "%s", m->error);
     session_restore(s, state);

@@ -117,6 +117,7 @@ static struct err *start(struct agent *a)
     a->guard_side_pool = pool_new(a->loop, "undo", 1);
     a->journal_pool = pool_new(a->loop, "journal", 1);
     a->work_pool = pool_new(a->loop, "work", AGENT_WORKERS);
+    a->check_pool = pool_new(a->loop, "check", 1);
     TRY(serve(a));
     struct session_acts acts;
     session_acts_init(&acts);

@@ -128,7 +128,8 @@ static struct err *ask(struct guard_job *j, struct guard *g, const struct guard_
         names = mem_array(j->n, sizeof *names);
         for (size_t i = 0; i < j->n; i++)
             names[i] = j->parts[i].part;
-        e = guard_arm(g, &j->set, &j->token, j->hold_ms, names, j->n, PERFORM_ARM_MS, r);
+        e = guard_arm(g, &j->set, &j->token, false, j->hold_ms, names, j->n,
+                      PERFORM_ARM_MS, r);
         free(names);
         return e;
     case SESSION_ACT_FREEZE:
@@ -138,8 +139,7 @@ static struct err *ask(struct guard_job *j, struct guard *g, const struct guard_
         return guard_commit(g, &j->set, &j->token, &j->digest, j->parts, j->n,
                             j->hold_ms + PERFORM_SLACK_MS, r);
     default:
-        *r = NULL;
-        return guard_abort(g, &j->set, &j->token, PERFORM_UNDO_MS);
+        return guard_abort(g, &j->set, &j->token, PERFORM_UNDO_MS, r);
     }
 }
 
@@ -212,11 +212,35 @@ static void armed(struct guard_job *j, struct session_event *ev)
         const struct guard_item *it = &j->reply->items[i];
         parts[i].part = it->part;
         parts[i].predicted_pause_ms = it->pause_ms;
+        parts[i].flush_ms = it->flush_ms;
         if (it->kind != GUARD_OK)
             snprintf(parts[i].error, sizeof parts[i].error, "%.255s", it->text);
     }
     ev->parts = parts;
     ev->n_parts = j->n;
+    agent_feed(j->agent, ev);
+    free(parts);
+}
+
+/* When each part was frozen and thawed, as far as the guardian tells; the caller's. */
+static struct session_part *timed_parts(const struct guard_job *j,
+                                        struct session_event *ev)
+{
+    struct session_part *parts = mem_array(j->reply->n, sizeof *parts);
+    for (uint32_t i = 0; i < j->reply->n; i++)
+        parts[i] = (struct session_part){.part = j->reply->items[i].part,
+                                         .frozen_at_ns = j->reply->items[i].frozen_at_ns,
+                                         .thawed_at_ns = j->reply->items[i].thawed_at_ns};
+    ev->parts = parts;
+    ev->n_parts = j->reply->n;
+    return parts;
+}
+
+static void undone(struct guard_job *j, struct session_event *ev)
+{
+    struct session_part *parts = timed_parts(j, ev);
+    ev->kind = SESSION_EV_UNDONE;
+    ev->now_ns = loop_now_ns();
     agent_feed(j->agent, ev);
     free(parts);
 }
@@ -238,7 +262,9 @@ static void frozen(struct guard_job *j, struct session_event *ev)
             epochs[ev->n_epochs++] = (struct domain_epoch){it->domain, it->epoch};
     }
     ev->epochs = epochs;
+    struct session_part *parts = j->err ? NULL : timed_parts(j, ev);
     agent_feed(j->agent, ev);
+    free(parts);
     free(epochs);
 }
 
@@ -304,8 +330,7 @@ static void job_done(void *arg)
             loop_timer_set(a->loop, &j->timer, PERFORM_RETRY_MS, undo_later, j);
             return;
         }
-        ev.kind = SESSION_EV_UNDONE;
-        agent_feed(a, &ev);
+        undone(j, &ev);
         break;
     }
     if (j->lost && j->what != SESSION_ACT_UNDO) /* the side connection holds nothing */
@@ -372,6 +397,7 @@ static ProtobufCMessage *prepared(const struct session *s)
         pb_set(&p->partition, s->parts[i].part.text);
         pb_set(&p->domain, s->parts[i].domain.text);
         p->predicted_pause_ms = s->parts[i].predicted_pause_ms;
+        p->flush_ms = s->parts[i].flush_ms;
         *PB_APPEND(m, parts) = p;
     }
     for (size_t i = 0; i < s->n_refused; i++) {
@@ -428,11 +454,28 @@ static ProtobufCMessage *froze(const struct session *s)
     return &m->base;
 }
 
+static ProtobufCMessage *aborted(const struct session *s)
+{
+    Stillpoint__V1__AbortReply *m = mem_alloc(sizeof *m);
+    stillpoint__v1__abort_reply__init(m);
+    for (size_t i = 0; i < s->n_parts; i++) {
+        if (s->parts[i].frozen_at_ns == 0 || s->parts[i].thawed_at_ns == 0)
+            continue;
+        Stillpoint__V1__PartPause *p = mem_alloc(sizeof *p);
+        stillpoint__v1__part_pause__init(p);
+        pb_set(&p->partition, s->parts[i].part.text);
+        p->frozen_at_ns = s->parts[i].frozen_at_ns;
+        p->thawed_at_ns = s->parts[i].thawed_at_ns;
+        p->at_most = s->parts[i].thawed_by_then;
+        *PB_APPEND(m, pauses) = p;
+    }
+    return &m->base;
+}
+
 /* *out is the caller's, also behind an error. */
 static struct err *reply_of(const struct agent *a, const struct session *s,
                             enum session_event_kind kind, ProtobufCMessage **out)
 {
-    Stillpoint__V1__AbortReply *m;
     switch (kind) {
     case SESSION_EV_PREPARE:
         *out = prepared(s);
@@ -445,9 +488,7 @@ static struct err *reply_of(const struct agent *a, const struct session *s,
     case SESSION_EV_INSPECT:
         return inspected(a, s, out);
     default:
-        m = mem_alloc(sizeof *m);
-        stillpoint__v1__abort_reply__init(m);
-        *out = &m->base;
+        *out = aborted(s);
         return NULL;
     }
 }

@@ -54,6 +54,7 @@ static Stillpoint__V1__RegisterRequest *request_of(struct agent *a)
         stillpoint__v1__open_set__init(o);
         pb_set(&o->set, s->set.text);
         o->state = state_of(s);
+        o->rehearsal = s->rehearsal;
         *PB_APPEND(m, open_sets) = o;
     }
     return m;

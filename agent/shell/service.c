@@ -64,6 +64,7 @@ Stillpoint__V1__NodeRecord *service_describe(struct agent *a)
     pb_set(&m->version, STILLPOINT_VERSION);
     m->protocol = STILLPOINT_PROTOCOL;
     pb_set(&m->boot_id, a->boot_id);
+    m->drills = a->conf->drills;
     for (size_t i = 0; i < a->conf->n_partitions; i++)
         *PB_APPEND(m, partitions) = describe_part(a, &a->conf->partitions[i]);
     for (size_t i = 0; i < a->conf->n_repositories; i++)
@@ -88,18 +89,25 @@ static struct err *begin(struct session_event *ev, const char *set,
     return token_from_pb(token, &ev->token);
 }
 
+struct err *service_partition(const struct agent *a, char *const *names, size_t i,
+                              const struct config_partition **out)
+{
+    *out = config_partition(a->conf, names[i]);
+    if (*out)
+        return NULL;
+    return err_new(ERR_NOT_FOUND,
+                   "field 'partitions[%zu]': the file of node '%s' has no partition "
+                   "'%.80s'",
+                   i, a->node.text, names[i]);
+}
+
 static struct err *prepare_parts(struct agent *a,
                                  const Stillpoint__V1__PrepareRequest *req,
                                  struct session_part *parts)
 {
     for (size_t i = 0; i < req->n_partitions; i++) {
-        const struct config_partition *p = config_partition(a->conf, req->partitions[i]);
-        if (!p)
-            return err_new(
-                ERR_NOT_FOUND,
-                "field 'partitions[%zu]': the file of node '%s' has no partition "
-                "'%.80s'",
-                i, a->node.text, req->partitions[i]);
+        const struct config_partition *p;
+        TRY(service_partition(a, req->partitions, i, &p));
         TRY(name_copy(parts[i].part.text, p->name, "partition"));
         TRY(place_domain(a->conf, p, &parts[i].domain));
     }
@@ -129,6 +137,7 @@ static void prepare(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
         .hold_limit_ms = req->hold_limit_ms,
         .freeze_timeout_ms = req->freeze_timeout_ms,
         .relaxed = req->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED,
+        .rehearsal = req->rehearsal,
         .n_parts = req->n_partitions};
     struct err *e = check_prepare(req);
     struct session_part *parts = e ? NULL : mem_array(req->n_partitions, sizeof *parts);
@@ -289,7 +298,10 @@ struct err *service_add(struct agent *a)
 {
     static const struct rpc_method methods[] = {
         {"Describe", RPC_COORDINATOR | RPC_OPERATOR, describe},
+        {"Check", RPC_COORDINATOR, check_serve},
         {"Prepare", RPC_COORDINATOR, prepare},
+        {"Drill", RPC_COORDINATOR, drill_serve},
+        {"Remains", RPC_COORDINATOR, remains_serve},
         {"Freeze", RPC_COORDINATOR, freeze},
         {"Commit", RPC_COORDINATOR, commit},
         {"Abort", RPC_COORDINATOR, abort_set},

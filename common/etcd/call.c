@@ -341,6 +341,18 @@ static struct err *try_all(struct etcd *e, struct http *h, const char *path,
     return err;
 }
 
+static int64_t boottime_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_BOOTTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+void etcd_cut(struct etcd *e, int64_t for_ms)
+{
+    atomic_store(&e->cut_until_ms, boottime_ms() + for_ms);
+}
+
 struct err *etcd_call(struct etcd *e, const char *path, json_t *body,
                       enum etcd_repeat repeat, json_t **out)
 {
@@ -348,6 +360,8 @@ struct err *etcd_call(struct etcd *e, const char *path, json_t *body,
     assert(text);
     json_decref(body);
     *out = NULL;
+    if (boottime_ms() < atomic_load(&e->cut_until_ms))
+        return err_new(ERR_UNAVAILABLE, "etcd %s: cut off by a drill", path);
     struct http *h = borrow(e);
     struct err *err = try_all(e, h, path, text, repeat, out);
     give_back(e, h);

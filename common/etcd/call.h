@@ -20,6 +20,8 @@ struct etcd {
     int64_t timeout_ms;
     atomic_size_t preferred; /* the endpoint that answered last */
 
+    _Atomic int64_t cut_until_ms; /* CLOCK_BOOTTIME; see etcd_cut */
+
     pthread_mutex_t lock; /* guards idle, n_idle, cap_idle and tokens */
     struct http **idle;   /* handles that no thread uses */
     size_t n_idle, cap_idle;

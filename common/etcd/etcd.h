@@ -131,6 +131,11 @@ struct err *etcd_lease_keep(struct etcd *e, int64_t id, int64_t *ttl_s) MUST_USE
 /* NOT_FOUND: it was gone already. */
 struct err *etcd_lease_revoke(struct etcd *e, int64_t id) MUST_USE;
 
+/* --- drills ------------------------------------------------------------------------- */
+
+/* For so long no call reaches etcd: each is UNAVAILABLE at once. */
+void etcd_cut(struct etcd *e, int64_t for_ms);
+
 /* --- upkeep ------------------------------------------------------------------------- */
 
 /* Forgets what was before `revision`. */

@@ -11,7 +11,11 @@ enum {
 };
 
 /* groups.c */
-rpc_handler admin_apply_group, admin_list_groups, admin_check_group;
+rpc_handler admin_apply_group, admin_list_groups;
+/* check.c */
+rpc_handler admin_check_group, admin_rehearse_group;
+/* drill.c */
+rpc_handler admin_list_drills, admin_set_remains;
 /* sets.c */
 rpc_handler admin_create_set, admin_list_sets, admin_get_set, admin_cancel_set,
     admin_restore_set, admin_verify_set, admin_list_tasks;
@@ -22,6 +26,13 @@ rpc_handler admin_list_audit;
 
 /* "spiffe://cluster/operator/name" of the caller; the caller's (free). */
 char *admin_actor(const struct rpc_call *call) MUST_USE;
+/* Fills `out`, which is initialised, with the drill that a request asks for; DENIED where
+ * somebody has not consented, INVALID, NOT_FOUND. */
+struct err *admin_drill(const struct coord *c, const struct group_entry *g,
+                        const Stillpoint__V1__CreateSetRequest *req,
+                        Stillpoint__V1__Drill *out) MUST_USE;
+/* *out is borrowed; NOT_FOUND, UNAVAILABLE. */
+struct err *admin_set(struct coord *c, const char *id, struct set_entry **out) MUST_USE;
 /* The group, or NULL. Borrowed. */
 struct group_entry *admin_group(const struct coord *c, const char *name);
 

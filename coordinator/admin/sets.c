@@ -11,7 +11,7 @@
 
 typedef Stillpoint__V1__TaskRecord TaskRecord;
 
-static struct err *find_set(struct coord *c, const char *id, struct set_entry **out)
+struct err *admin_set(struct coord *c, const char *id, struct set_entry **out)
 {
     TRY(leader_check(c));
     *out = set_find(c, id);
@@ -56,6 +56,25 @@ static struct err *make_id(const char *group, const char *request_id, struct set
     return name_copy(out->text, id, "field 'request_id': set");
 }
 
+static void begin_set(struct coord *c, struct rpc_call *call, const struct group_entry *g,
+                      const struct set_id *id,
+                      const Stillpoint__V1__CreateSetRequest *req)
+{
+    AUTO(str) char *actor = admin_actor(call);
+    if (!req->drill[0]) {
+        run_create(c, g, id->text, actor, NULL, on_begun, call);
+        return;
+    }
+    Stillpoint__V1__Drill *drill = mem_alloc(sizeof *drill);
+    stillpoint__v1__drill__init(drill);
+    struct err *e = admin_drill(c, g, req, drill);
+    if (e)
+        rpc_fail(call, e);
+    else
+        run_create(c, g, id->text, actor, drill, on_begun, call);
+    wire_free(&drill->base);
+}
+
 void admin_create_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
 {
     struct coord *c = ctx;
@@ -91,8 +110,7 @@ void admin_create_set(struct rpc_call *call, const ProtobufCMessage *m, void *ct
                  err_new(ERR_UNAVAILABLE, "set '%s' is being begun: ask again", id.text));
         return;
     }
-    AUTO(str) char *actor = admin_actor(call);
-    run_create(c, g, id.text, actor, on_begun, call);
+    begin_set(c, call, g, &id, req);
 }
 
 /* ---- look ---- */
@@ -126,7 +144,7 @@ void admin_list_sets(struct rpc_call *call, const ProtobufCMessage *m, void *ctx
 void admin_get_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
 {
     struct set_entry *s;
-    struct err *e = find_set(ctx, ((const Stillpoint__V1__SetRequest *)m)->set, &s);
+    struct err *e = admin_set(ctx, ((const Stillpoint__V1__SetRequest *)m)->set, &s);
     if (e)
         rpc_fail(call, e);
     else
@@ -138,7 +156,7 @@ void admin_cancel_set(struct rpc_call *call, const ProtobufCMessage *m, void *ct
     struct coord *c = ctx;
     const char *id = ((const Stillpoint__V1__SetRequest *)m)->set;
     struct set_entry *s;
-    struct err *e = find_set(c, id, &s);
+    struct err *e = admin_set(c, id, &s);
     AUTO(str) char *actor = admin_actor(call);
     if (!e && s->record->state != STILLPOINT__V1__SET_STATE__SET_ABORTED)
         e = run_cancel(c, id, actor);
@@ -227,7 +245,7 @@ static struct err *restore(struct coord *c, struct rpc_call *call,
                            Stillpoint__V1__TasksReply *r)
 {
     struct set_entry *s;
-    TRY(find_set(c, req->set, &s));
+    TRY(admin_set(c, req->set, &s));
     TRY(check_restorable(c, s));
     if (req->target[0] != '/')
         return err_new(ERR_INVALID, "field 'target': '%.200s' is not an absolute path",
@@ -268,7 +286,7 @@ static struct err *verify(struct coord *c, struct rpc_call *call,
                           Stillpoint__V1__TasksReply *r)
 {
     struct set_entry *s;
-    TRY(find_set(c, req->set, &s));
+    TRY(admin_set(c, req->set, &s));
     TRY(check_restorable(c, s));
     AUTO(str) char *actor = admin_actor(call);
     for (size_t i = 0; i < s->record->n_parts; i++) {

@@ -19,6 +19,7 @@ struct group_file {
     int consistency;
     int64_t prepare_timeout_ms, freeze_timeout_ms, hold_limit_ms;
     char *repository;
+    bool drillable;
     struct group_wave *waves;
     size_t n_waves;
     char **required;
@@ -55,6 +56,7 @@ static const struct schema_field fields[] = {
     {"hold_limit", SCHEMA_DURATION, AT(hold_limit_ms), .fallback = "10s", .min = 100,
      .max = 60000},
     {"repository", SCHEMA_NAME, AT(repository), .required = true},
+    {"drillable", SCHEMA_BOOL, AT(drillable)},
     {"waves", SCHEMA_OBJECTS, AT(waves), .count = offsetof(struct group_file, n_waves),
      .max = 16, .schema = &wave_schema},
     {"required", SCHEMA_STRS, AT(required),
@@ -93,7 +95,8 @@ static void print_group(const struct ctl *c, const Stillpoint__V1__GroupSpec *g)
         for (size_t k = 0; k < g->waves[i]->n_partitions; k++)
             printf("%s      - %s\n", k == 0 ? "  - partitions:\n" : "",
                    g->waves[i]->partitions[k]);
-    printf("repository: %s\n# version %lld\n", g->repository, (long long)g->version);
+    printf("repository: %s\n%s# version %lld\n", g->repository,
+           g->drillable ? "drillable: true\n" : "", (long long)g->version);
 }
 
 /* Borrows the file's names; the waves' messages are the caller's. */
@@ -107,6 +110,7 @@ static void fill_spec(const struct group_file *f, Stillpoint__V1__GroupSpec *spe
     spec->freeze_timeout_ms = f->freeze_timeout_ms;
     spec->hold_limit_ms = f->hold_limit_ms;
     spec->repository = f->repository;
+    spec->drillable = f->drillable;
     spec->required = f->required;
     spec->n_required = f->n_required;
     for (size_t i = 0; i < f->n_waves; i++) {
@@ -198,31 +202,6 @@ static int run_show(struct ctl *c)
                     CTL_FAILED);
 }
 
-static int run_check(struct ctl *c)
-{
-    AUTO(remote) struct remote *r = NULL;
-    AUTO(wire) ProtobufCMessage *m = NULL;
-    Stillpoint__V1__GroupRequest req = STILLPOINT__V1__GROUP_REQUEST__INIT;
-    req.group = (char *)c->args[0];
-    int status = remote_open(c, &r);
-    if (status == CTL_OK)
-        status = remote_call(r, "CheckGroup", &req.base, &m);
-    if (status != CTL_OK)
-        return status;
-    const Stillpoint__V1__CheckGroupReply *reply = (const void *)m;
-    if (c->json)
-        remote_print_json(m);
-    for (size_t i = 0; i < reply->n_parts; i++) {
-        const Stillpoint__V1__PartCheck *p = reply->parts[i];
-        if (!c->json)
-            printf("%s %s/%s  %s\n", p->error[0] ? "refused" : "ready  ", p->node,
-                   p->partition, p->error[0] ? p->error : p->domain);
-        if (p->error[0])
-            status = CTL_FAILED;
-    }
-    return status;
-}
-
 static const struct ctl_option options[] = {REMOTE_OPTIONS, {0}};
 static const struct ctl_option apply_options[] = {
     REMOTE_OPTIONS, {"file", "FILE", "the group file (YAML)", 'f'}, {0}};
@@ -234,8 +213,5 @@ const struct ctl_command ctl_group_commands[] = {
      run_list},
     {"group", "show", "GROUP", "show one group as a group file", options,
      "  stillpoint group show ledger\n", 1, 1, run_show},
-    {"group", "check", "GROUP",
-     "say whether a set could be taken now, and what is in the way", options,
-     "  stillpoint group check ledger\n", 1, 1, run_check},
     {0},
 };

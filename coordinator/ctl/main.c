@@ -6,6 +6,8 @@
 static const struct ctl_command *const ctl_tables[] = {
     ctl_cluster_commands,
     ctl_group_commands,
+    ctl_check_commands,
+    ctl_drill_commands,
     ctl_set_commands,
     ctl_prove_commands,
     ctl_report_commands,

@@ -23,9 +23,10 @@ static void print_time(const char *label, int64_t unix_ms)
     printf("%-8s %s.%03d UTC\n", label, text, (int)(unix_ms % 1000));
 }
 
-static double pause_ms(const Stillpoint__V1__Part *p)
+double print_pause_ms(const Stillpoint__V1__Part *p)
 {
-    return p->proof ? (double)(p->proof->thawed_at_ns - p->proof->frozen_at_ns) / 1e6 : 0;
+    return p->proof ? (double)(p->proof->thawed_at_ns - p->proof->frozen_at_ns) / 1e6
+                    : (double)p->pause_us / 1000;
 }
 
 static double seconds(const Stillpoint__V1__SetRecord *s)
@@ -41,6 +42,9 @@ void print_set(const Stillpoint__V1__SetRecord *s)
     print_time("cut", s->cut_unix_ms);
     if (s->error[0])
         printf("%-8s %s\n", "error", s->error);
+    if (s->drill)
+        printf("%-8s %s%s%s\n", "drill", s->drill->name, s->drill->node[0] ? " on " : "",
+               s->drill->node);
     if (s->seal_snapshot_id[0])
         printf("%-8s snapshot %.8s holds the record and its proofs\n", "seal",
                s->seal_snapshot_id);
@@ -54,7 +58,7 @@ void print_set(const Stillpoint__V1__SetRecord *s)
         const Stillpoint__V1__Part *p = s->parts[i];
         AUTO(str) char *name = mem_printf("%s/%s", p->node, p->partition);
         printf("%-28s %-9s %9.1f %12lld %12lld  %.8s\n", name, part_state_text(p->state),
-               pause_ms(p), (long long)p->bytes_read, (long long)p->bytes_stored,
+               print_pause_ms(p), (long long)p->bytes_read, (long long)p->bytes_stored,
                p->snapshot_id);
     }
     for (size_t i = 0; i < s->n_parts; i++)
@@ -73,8 +77,8 @@ void print_set_list(const Stillpoint__V1__ListSetsReply *r)
         long long stored = 0;
         for (size_t k = 0; k < s->n_parts; k++) {
             stored += s->parts[k]->bytes_stored;
-            if (pause_ms(s->parts[k]) > worst)
-                worst = pause_ms(s->parts[k]);
+            if (print_pause_ms(s->parts[k]) > worst)
+                worst = print_pause_ms(s->parts[k]);
         }
         AUTO(str)
         char *parts =

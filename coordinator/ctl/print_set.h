@@ -6,6 +6,9 @@
 
 #include "stillpoint/v1/admin.pb-c.h"
 
+/* How long its writers waited, by its proof or what agents said of an aborted set; 0:
+ * unknown, or not at all. */
+double print_pause_ms(const Stillpoint__V1__Part *p);
 /* The record with one line a partition: state, pause in milliseconds, bytes. */
 void print_set(const Stillpoint__V1__SetRecord *s);
 void print_set_list(const Stillpoint__V1__ListSetsReply *r);

@@ -15,6 +15,7 @@
 enum {
     REMOTE_CALL_MS =
         70000, /* creating a set waits for locks that a dead leader's lease holds */
+    REMOTE_READ_MS = 5000,
     REMOTE_TRIES = 40,
     REMOTE_PAUSE_MS = 500,
     REMOTE_TICK_MS = 100, /* between looks for Ctrl-C */
@@ -224,24 +225,44 @@ static int give_up(struct remote *r, struct err *e)
     return ctl_fail(r->ctl, e, e->kind == ERR_INVALID ? CTL_USAGE : CTL_FAILED);
 }
 
-int remote_call(struct remote *r, const char *method, const ProtobufCMessage *req,
-                ProtobufCMessage **reply)
+/* Until it is answered, or there is nobody left to ask. */
+static struct err *call(struct remote *r, int64_t timeout_ms, bool is_read,
+                        const char *method, const ProtobufCMessage *req,
+                        ProtobufCMessage **reply)
 {
-    const struct rpc_opts opts = {.timeout_ms = REMOTE_CALL_MS};
+    const struct rpc_opts opts = {.timeout_ms = timeout_ms};
     for (int tries = 0;;) {
         struct asking a = {.remote = r};
         a.pending = rpc_call_start(r->channels[r->current],
                                    &stillpoint__v1__admin_service__descriptor, method,
                                    req, &opts, on_done, &a);
         run_asking(&a);
-        if (!a.err) {
-            *reply = a.reply;
-            return CTL_OK;
-        }
-        if (!try_next(r, a.err, &tries))
-            return give_up(r, a.err);
+        *reply = a.reply;
+        if (a.err && is_read && a.err->kind == ERR_TIMEOUT)
+            a.err->kind = ERR_UNAVAILABLE;
+        if (!a.err || !try_next(r, a.err, &tries))
+            return a.err;
         err_free(a.err);
     }
+}
+
+struct err *remote_read(struct remote *r, const char *method, const ProtobufCMessage *req,
+                        ProtobufCMessage **reply)
+{
+    return call(r, REMOTE_READ_MS, true, method, req, reply);
+}
+
+int remote_call(struct remote *r, const char *method, const ProtobufCMessage *req,
+                ProtobufCMessage **reply)
+{
+    return remote_call_within(r, REMOTE_CALL_MS, method, req, reply);
+}
+
+int remote_call_within(struct remote *r, int64_t timeout_ms, const char *method,
+                       const ProtobufCMessage *req, ProtobufCMessage **reply)
+{
+    struct err *e = call(r, timeout_ms, false, method, req, reply);
+    return e ? give_up(r, e) : CTL_OK;
 }
 
 int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *req,

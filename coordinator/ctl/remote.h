@@ -29,6 +29,13 @@ DEFINE_AUTO(remote, struct remote *, remote_close);
  * why. */
 int remote_call(struct remote *r, const char *method, const ProtobufCMessage *req,
                 ProtobufCMessage **reply);
+/* The same for what may take longer than the usual minute. */
+int remote_call_within(struct remote *r, int64_t timeout_ms, const char *method,
+                       const ProtobufCMessage *req, ProtobufCMessage **reply);
+/* The same for reads while coordinators may be dead or asleep: one that says nothing for
+ * a few seconds is passed over, and the error is the caller's. */
+struct err *remote_read(struct remote *r, const char *method, const ProtobufCMessage *req,
+                        ProtobufCMessage **reply) MUST_USE;
 /* The same for a stream, until it ends or `on_message` says false. A stream that breaks
  * is begun again at the coordinator that leads now. */
 int remote_watch(struct remote *r, const char *method, const ProtobufCMessage *req,

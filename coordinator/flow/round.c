@@ -32,17 +32,6 @@ static const struct sm_state states[] = {
     [ROUND_LOST] = {"LOST", SM_FINAL, 0},
 };
 
-void round_acts_init(struct round_acts *a)
-{
-    *a = (struct round_acts){0};
-}
-
-void round_acts_fini(struct round_acts *a)
-{
-    free(a->items);
-    *a = (struct round_acts){0};
-}
-
 static void act(struct round_acts *out, struct round_act a)
 {
     mem_reserve((void **)&out->items, &out->cap, out->n, sizeof *out->items);
@@ -102,6 +91,7 @@ static void check_node(const struct round *r, const struct round_node *n)
     assert(r->sm.state != ROUND_FREEZING || n->out || n->wave <= r->wave ||
            n->call == CALL_NONE);
     assert(r->sm.state != ROUND_CAPTURING || r->n_epochs > 0);
+    assert(!r->conf.rehearsal || n->call != CALL_COMMIT);
 }
 
 void round_check(const struct round *r)
@@ -110,6 +100,7 @@ void round_check(const struct round *r)
         AUTO(err) struct err *e = verify(r);
         assert(!e);
     }
+    assert(!r->conf.rehearsal || !r->storing);
     for (size_t i = 0; i < r->conf.n_nodes; i++)
         check_node(r, &r->nodes[i]);
 }
@@ -195,7 +186,10 @@ static void begin_abort(struct round *r, int64_t now_ms, const char *why,
     sm_move(&r->sm, ROUND_ABORTING);
     r->deadline_ms = now_ms + ROUND_ABORT_TIMEOUT_MS;
     send_all(r, CALL_ABORT, out);
-    store(r, ROUND_ACT_STORE_ABORTED, out);
+    if (r->conf.rehearsal)
+        r->stored = true;
+    else
+        store(r, ROUND_ACT_STORE_ABORTED, out);
 }
 
 static void begin_record(struct round *r, struct round_acts *out)
@@ -221,6 +215,15 @@ static void add_proofs(struct round *r, const struct proof *proofs, size_t n)
         mem_reserve((void **)&r->proofs, &r->cap_proofs, r->n_proofs, sizeof *r->proofs);
         r->proofs[r->n_proofs++] = proofs[i];
     }
+}
+
+/* PROTOCOL.md step 1: the record exists, or a rehearsal needs none. */
+static void begin_prepare(struct round *r, const struct round_event *ev,
+                          struct round_acts *out)
+{
+    sm_move(&r->sm, ROUND_PREPARING);
+    r->deadline_ms = ev->now_ms + r->conf.prepare_timeout_ms;
+    send_all(r, CALL_PREPARE, out);
 }
 
 /* PROTOCOL.md step 5.6: told at once, so that it thaws; it stays out. Its epochs stay if
@@ -326,7 +329,11 @@ static void end_wave(struct round *r, const struct round_event *ev,
                      struct round_acts *out)
 {
     if (r->wave + 1 == r->conf.n_waves) {
-        begin_commit(r, ev, out);
+        r->rehearsed = r->conf.rehearsal; /* that is all that was to be seen */
+        if (r->rehearsed)
+            begin_abort(r, ev->now_ms, "the rehearsal is over", out);
+        else
+            begin_commit(r, ev, out);
         return;
     }
     r->wave++;
@@ -543,9 +550,7 @@ static void on_stored_ok(struct round *r, const struct round_event *ev,
         AUTO(str) char *why = mem_strdup(r->error);
         begin_abort(r, ev->now_ms, why, out);
     } else if (r->sm.state == ROUND_OPENING) {
-        sm_move(&r->sm, ROUND_PREPARING);
-        r->deadline_ms = ev->now_ms + r->conf.prepare_timeout_ms;
-        send_all(r, CALL_PREPARE, out);
+        begin_prepare(r, ev, out);
     } else if (r->sm.state == ROUND_RECORDING) {
         finish(r, ROUND_CAPTURED, out);
     } else {
@@ -625,8 +630,7 @@ static const char *silent_phase(const struct round *r)
         return "freeze_timeout passed before every domain was frozen";
     case ROUND_INSPECTING:
         return "the coordinator was replaced and an agent of the set did not answer; "
-               "create "
-               "the set again when all are back";
+               "create the set again when all are back";
     default:
         return "hold_limit passed before every partition was captured";
     }
@@ -750,7 +754,10 @@ static void dispatch(struct round *r, const struct round_event *ev,
     switch (ev->kind) {
     case ROUND_EV_START:
         sm_move(&r->sm, ROUND_OPENING);
-        store(r, ROUND_ACT_STORE_OPEN, out);
+        if (r->conf.rehearsal)
+            begin_prepare(r, ev, out);
+        else
+            store(r, ROUND_ACT_STORE_OPEN, out);
         return;
     case ROUND_EV_RECOVER:
         r->taken_over = true;

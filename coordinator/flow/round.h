@@ -138,6 +138,7 @@ struct round_conf {
     int64_t hold_limit_ms;
     size_t n_parts; /* strict: proofs needed, of every partition of the set */
     size_t n_nodes;
+    bool rehearsal; /* ends by Abort once all are frozen, and stores nothing */
     bool relaxed;
     size_t n_waves;       /* 0 and 1: all nodes freeze at once */
     const size_t *waves;  /* of each node, from 0; borrowed for round_init; NULL: all 0 */
@@ -165,7 +166,8 @@ struct round_node {
  *    nodes that are out
  *  4 a node that is out is told to abort and nothing else; only a relaxed round has any,
  *    and of those it requires none in CAPTURING, RECORDING or CAPTURED
- *  5 while FREEZING, no node of a later wave has been asked to freeze */
+ *  5 while FREEZING, no node of a later wave has been asked to freeze
+ *  6 a rehearsal stores nothing, and never gets to CAPTURING */
 struct round {
     struct sm sm;
     struct round_conf conf;
@@ -180,8 +182,9 @@ struct round {
     int64_t cut_unix_ms;    /* when all were frozen */
     int64_t store_retry_at_ms;
     bool storing;    /* the outcome of a store or read back is outstanding */
-    bool stored;     /* ABORTING: the record says ABORTED */
+    bool stored;     /* ABORTING: the record says ABORTED, or there is none */
     bool taken_over; /* began with RECOVER */
+    bool rehearsed;  /* a rehearsal: all were frozen */
     char error[ROUND_ERROR_BYTES]; /* why it aborts, for the record; empty if it does not
                                     */
 };

@@ -48,6 +48,7 @@ static const struct schema_field fields[] = {
      .schema = &etcd_schema},
     {"lease", SCHEMA_DURATION, AT(config_coordinator, lease_ms), .fallback = "10s",
      .min = 3000, .max = 60000},
+    {"drills", SCHEMA_BOOL, AT(config_coordinator, drills)},
     {"state_dir", SCHEMA_PATH, AT(config_coordinator, state_dir),
      .fallback = "/var/lib/stillpoint/coordinator"},
 };

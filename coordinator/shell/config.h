@@ -27,6 +27,7 @@ struct config_coordinator {
     } tls;
     struct config_etcd etcd;
     char *state_dir;
+    bool drills;      /* it may be killed, stopped or cut off on purpose */
     int64_t lease_ms; /* a leader that is gone is replaced after this long */
 };
 

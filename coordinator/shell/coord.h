@@ -167,6 +167,9 @@ struct task_entry *task_insert(struct coord *c, Stillpoint__V1__TaskRecord *r,
 struct err *task_report(struct coord *c, const char *node,
                         const Stillpoint__V1__TaskRecord *r) MUST_USE;
 void task_create(struct coord *c, Stillpoint__V1__TaskRecord *r, const char *actor);
+/* Stores a changed copy, which is taken over, unless another change is under way. */
+void set_store(struct coord *c, struct set_entry *e, Stillpoint__V1__SetRecord *changed,
+               const char *action);
 void sets_sweep(struct coord *c);
 void sets_free(struct coord *c);
 
@@ -177,10 +180,16 @@ void locks_sweep(struct coord *c);
 
 /* ---- runs.c ---- */
 /* Begins a set of the group; done on the loop with its record once it is stored as
- * PREPARING, or an error. */
+ * PREPARING, or an error. `drill`: of what to cause meanwhile, or NULL. */
 typedef void run_begun_fn(void *arg, struct err *e, const Stillpoint__V1__SetRecord *r);
 void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
-                const char *actor, run_begun_fn *begun, void *arg);
+                const char *actor, const Stillpoint__V1__Drill *drill,
+                run_begun_fn *begun, void *arg);
+/* Freezes and thaws the group under its locks, without a record. Done on the loop when it
+ * is over, with a record that is nowhere stored: its parts' pauses, and in `error` why
+ * not all were frozen; or an error when it did not begin, or its end is not known. */
+void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
+                  const char *actor, run_begun_fn *over, void *arg);
 /* The spec's waves as the core has them: borrowed names in an array to be freed. */
 struct wave *run_waves(const Stillpoint__V1__GroupSpec *spec) MUST_USE;
 /* Takes over a set stored as PREPARING. */

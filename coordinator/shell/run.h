@@ -3,6 +3,7 @@
 #ifndef COORDINATOR_SHELL_RUN_H
 #define COORDINATOR_SHELL_RUN_H
 
+#include "coordinator/flow/drill.h"
 #include "coordinator/shell/coord.h"
 
 struct run_node {
@@ -14,6 +15,12 @@ struct run_node {
     Stillpoint__V1__Signer *signer; /* of its proofs; owned; NULL: none yet */
 };
 
+/* What is known of a part beside its draft. */
+struct run_part {
+    int64_t pause_us; /* by a round that ended by Abort; 0: none, or nobody knows */
+    bool at_most;     /* it was no longer than that */
+};
+
 struct run {
     struct coord *coord;
     struct run *next;
@@ -23,7 +30,8 @@ struct run {
     char *actor;                      /* who caused it; owned */
     struct run_node *nodes;           /* owned */
     size_t n_nodes;
-    size_t n_parts;     /* of the draft */
+    struct run_part *parts; /* owned, one a part of the draft */
+    size_t n_parts;         /* of the draft */
     char **part_errors; /* owned, as are its texts: of each part of the draft, what its
                            agent refused it for; NULL: nothing */
     struct domain_id *domains; /* owned: those locked besides the group */
@@ -31,13 +39,17 @@ struct run {
     size_t n_locked;      /* of the domains, so far */
     int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
     bool recovering;
+    const struct drill *drill; /* NULL: none, or it was caused */
+    bool withheld;             /* Commits wait for drill_timer */
+    struct loop_timer drill_timer;
+    bool rehearsal; /* no record: the draft lives and ends with the run */
     int64_t lock_revision;
     int64_t lock_until_ms; /* give up then */
     bool started;          /* round and acts are initialised */
     struct round round;
     struct round_acts acts;
     struct loop_timer timer;
-    run_begun_fn *begun; /* NULL once told */
+    run_begun_fn *begun; /* NULL once told; of a rehearsal: at its end */
     void *begun_arg;
 };
 
@@ -52,6 +64,12 @@ void run_feed(struct run *r, struct round_event *ev);
 /* Ends a run that has not started: tells `e`, which is taken over, to whoever waits. */
 void run_refuse(struct run *r, struct err *e);
 
+/* run_begin.c: what a run of the group would begin with now; the errors of plan_make, and
+ * CONFLICT when another group's run is in the way. *out is the caller's, also behind an
+ * error. */
+struct err *run_plan(const struct coord *c, const Stillpoint__V1__GroupSpec *s,
+                     struct plan **out) MUST_USE;
+
 /* run_lock.c: PROTOCOL.md step 0.2; ends in run_locked or run_refuse. */
 void run_lock(struct run *r);
 void run_locked(struct run *r);
@@ -60,5 +78,9 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
 
 /* run_calls.c: one call to one agent; its answer is fed to the round. */
 void run_call(struct run *r, size_t node, enum round_call call);
+
+/* run_drill.c: true when the round's drill has taken the act over: it is performed later.
+ */
+bool run_drill(struct run *r, const struct round_act *a);
 
 #endif

@@ -1,5 +1,6 @@
 /* How a run begins: from a group to a plan, refused or not, to the draft of its record;
  * or from the record of a set that is taken over. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
     r->next = c->runs;
     c->runs = r;
     r->n_parts = draft->n_parts;
+    r->parts = mem_array(draft->n_parts, sizeof *r->parts);
     r->part_errors = mem_array(draft->n_parts, sizeof *r->part_errors);
     /* Parts ascend by node, so one node's stand together. */
     r->nodes = mem_array(draft->n_parts, sizeof *r->nodes);
@@ -132,10 +134,9 @@ static struct err *check_required(const struct coord *c,
     return check_repositories(c, p, s->repository, true);
 }
 
-static struct err *make_plan(const struct coord *c, const struct group_entry *g,
-                             struct plan **out)
+struct err *run_plan(const struct coord *c, const Stillpoint__V1__GroupSpec *s,
+                     struct plan **out)
 {
-    const Stillpoint__V1__GroupSpec *s = g->spec;
     bool strict = s->consistency == STILLPOINT__V1__CONSISTENCY__CONSISTENCY_STRICT;
     if (runs_count(c) >= COORD_MAX_RUNS)
         return err_new(ERR_LIMIT, "%d sets are being taken already", COORD_MAX_RUNS);
@@ -147,21 +148,41 @@ static struct err *make_plan(const struct coord *c, const struct group_entry *g,
     return check_overlap(c, *out, s->group);
 }
 
-void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
-                const char *actor, run_begun_fn *on_begun, void *arg)
+static void run_begin(struct coord *c, const struct group_entry *g, const char *set_id,
+                      const char *actor, const Stillpoint__V1__Drill *drill,
+                      bool rehearsal, run_begun_fn *on_begun, void *arg)
 {
     AUTO(plan) struct plan *plan = NULL;
-    struct err *e = make_plan(c, g, &plan);
+    struct err *e = run_plan(c, g->spec, &plan);
     if (e) {
         on_begun(arg, err_wrap(e, "group '%s'", g->spec->group), NULL);
         return;
     }
     struct run *r = run_new(c, new_record(g, set_id, plan), actor);
+    r->rehearsal = rehearsal;
+    if (drill) {
+        r->draft->drill = (Stillpoint__V1__Drill *)pb_copy(&drill->base);
+        AUTO(err) struct err *none = drill_find(drill->name, &r->drill);
+        assert(!none);
+    }
     r->begun = on_begun;
     r->begun_arg = arg;
     r->domains = STEAL(plan->domains);
     r->n_domains = plan->n_domains;
     run_lock(r);
+}
+
+void run_create(struct coord *c, const struct group_entry *g, const char *set_id,
+                const char *actor, const Stillpoint__V1__Drill *drill,
+                run_begun_fn *on_begun, void *arg)
+{
+    run_begin(c, g, set_id, actor, drill, false, on_begun, arg);
+}
+
+void run_rehearse(struct coord *c, const struct group_entry *g, const char *id,
+                  const char *actor, run_begun_fn *over, void *arg)
+{
+    run_begin(c, g, id, actor, NULL, true, over, arg);
 }
 
 void run_recover(struct coord *c, struct set_entry *e)

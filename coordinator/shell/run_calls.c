@@ -6,6 +6,7 @@
 #include "common/obs/log.h"
 #include "common/wire/utf8.h"
 #include "common/wire/wire.h"
+#include "coordinator/flow/predict.h"
 #include "coordinator/shell/run.h"
 #include "stillpoint/v1/agent.pb-c.h"
 
@@ -14,8 +15,7 @@ enum {
         5000, /* one attempt; the answer is recorded, so it may be repeated */
     CALL_ABORT_MS = 5000,
     CALL_INSPECT_MS = 3000,
-    CALL_MAX_PAUSE_MS = 86400000, /* that an agent may predict */
-    CALL_ERROR_BYTES = 255,       /* of a partition that an agent refuses */
+    CALL_ERROR_BYTES = 255, /* of a partition that an agent refuses */
 };
 
 struct call {
@@ -36,6 +36,7 @@ static ProtobufCMessage *prepare_request(const struct run *r, size_t node)
     m->hold_limit_ms = r->draft->spec->hold_limit_ms;
     m->freeze_timeout_ms = r->draft->spec->freeze_timeout_ms;
     m->consistency = r->draft->spec->consistency;
+    m->rehearsal = r->rehearsal;
     const struct run_node *n = &r->nodes[node];
     for (size_t i = n->first; i < n->first + n->n; i++)
         if (run_is_planned(r->draft->parts[i]))
@@ -128,9 +129,8 @@ static struct err *read_part(struct run *r, size_t i,
                              const Stillpoint__V1__PartPrepared *m, int64_t *sum_ms)
 {
     Stillpoint__V1__Part *p = r->draft->parts[i];
-    if (m->predicted_pause_ms < 0 || m->predicted_pause_ms > CALL_MAX_PAUSE_MS)
-        return err_new(ERR_CORRUPT, "partition '%s': a pause of %lld ms is predicted",
-                       p->partition, (long long)m->predicted_pause_ms);
+    TRY_CTX(predict_check(m->predicted_pause_ms, m->flush_ms), "partition '%s'",
+            p->partition);
     p->predicted_pause_ms = m->predicted_pause_ms;
     *sum_ms += m->predicted_pause_ms;
     if (!m->error[0])
@@ -160,10 +160,29 @@ static struct err *read_prepared(struct run *r, size_t node,
             break;
         }
     }
-    if (answered == planned && m->n_parts == planned)
-        return NULL;
-    return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
-                   planned);
+    if (answered != planned || m->n_parts != planned)
+        return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
+                       planned);
+    /* The guardian has judged each by itself; here they add up. Over several waves the
+     * round judges. */
+    return predict_judge(ev->predicted_ms, r->draft->spec->hold_limit_ms);
+}
+
+/* Nothing is decided by it, so what makes no sense is passed over. */
+static void read_pauses(struct run *r, size_t node, const Stillpoint__V1__AbortReply *m)
+{
+    for (size_t i = 0; i < m->n_pauses; i++) {
+        const Stillpoint__V1__PartPause *p = m->pauses[i];
+        if (p->frozen_at_ns < 0 || p->thawed_at_ns < p->frozen_at_ns)
+            continue;
+        int64_t us = (p->thawed_at_ns - p->frozen_at_ns) / 1000;
+        for (size_t k = r->nodes[node].first; k < r->nodes[node].first + r->nodes[node].n;
+             k++)
+            if (strcmp(r->draft->parts[k]->partition, p->partition) == 0) {
+                r->parts[k].pause_us = us > 0 ? us : 1;
+                r->parts[k].at_most = p->at_most;
+            }
+    }
 }
 
 /* An agent speaks for its own node only, whatever it writes into a proof. */
@@ -251,6 +270,9 @@ static struct err *read_reply(struct run *r, const struct call *k,
         if (i->state > STILLPOINT__V1__SESSION_STATE__SESSION_ABORTED)
             return err_new(ERR_CORRUPT, "it answers with state %d", (int)i->state);
         ev->view = (enum session_view)i->state;
+        break;
+    case CALL_ABORT:
+        read_pauses(r, k->node, (const void *)m);
         break;
     default:
         break;

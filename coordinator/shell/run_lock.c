@@ -166,6 +166,9 @@ void run_lock(struct run *r)
     if (r->lock_revision == 0) {
         meta_txn_if_mod(t, &k, 0);
         meta_txn_put(t, &k, r->set.text, c->lead.lease);
+        if (r->rehearsal) /* a set's record has its own */
+            meta_txn_audit(t, r->actor, "group.rehearse", r->draft->group, "",
+                           r->set.text);
     } else {
         meta_txn_if_create(t, &k, r->lock_revision);
     }

@@ -1,5 +1,6 @@
 /* Rounds: takes the locks, performs what the round core asks for, stores what it decides.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,9 +84,10 @@ static void unlink_run(struct run *r)
 static void run_free(struct run *r)
 {
     loop_timer_cancel(r->coord->loop, &r->timer);
-    begun(r,
-          err_new(ERR_UNAVAILABLE, "the coordinator stopped leading; another one takes "
-                                   "over: see `stillpoint set list`"));
+    loop_timer_cancel(r->coord->loop, &r->drill_timer);
+    begun(r, err_new(ERR_UNAVAILABLE, "the coordinator stopped leading; %s",
+                     r->rehearsal ? "what was frozen thaws by itself"
+                                  : "another one takes over: see `stillpoint set list`"));
     struct set_entry *e = set_find(r->coord, r->set.text);
     if (e && e->run == r)
         e->run = NULL;
@@ -102,6 +104,7 @@ static void run_free(struct run *r)
         free(r->part_errors[i]);
     free(r->part_errors);
     free(r->nodes);
+    free(r->parts);
     free(r->domains);
     free(r->actor);
     free(r);
@@ -401,6 +404,8 @@ static void on_timer(void *arg)
 static void perform(struct run *r, const struct round_act *a)
 {
     int64_t wait = a->at_ms - loop_now_ms();
+    if (run_drill(r, a))
+        return;
     switch (a->kind) {
     case ROUND_ACT_CALL:
         run_call(r, a->node, a->call);
@@ -478,6 +483,26 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
     } while (i < n);
 }
 
+/* True when there is one. */
+static bool fill_pauses(const struct run *r, Stillpoint__V1__SetRecord *d)
+{
+    bool any = false;
+    for (size_t i = 0; i < d->n_parts; i++) {
+        d->parts[i]->pause_us = r->parts[i].pause_us;
+        d->parts[i]->pause_at_most = r->parts[i].at_most;
+        any |= r->parts[i].pause_us != 0;
+    }
+    return any;
+}
+
+static void rehearsed(struct run *r)
+{
+    fill_pauses(r, r->draft);
+    if (!r->round.rehearsed)
+        pb_set(&r->draft->error, r->round.error);
+    begun(r, NULL);
+}
+
 static void finish(struct run *r)
 {
     struct coord *c = r->coord;
@@ -485,11 +510,18 @@ static void finish(struct run *r)
     log_info("round", "finished", "set=%s state=%s%s%s%s", r->set.text,
              sm_name(&r->round.sm), r->round.error[0] ? " error=\"" : "", r->round.error,
              r->round.error[0] ? "\"" : "");
+    if (r->rehearsal && !lost)
+        rehearsed(r);
     if (!lost)
         run_unlock(c, r->draft->group, r->lock_revision, r->domains, r->n_domains);
     AUTO(str) char *id = mem_strdup(r->set.text);
-    run_free(r);
     struct set_entry *e = set_find(c, id);
+    AUTO(wire) ProtobufCMessage *noted = e ? pb_copy(&e->record->base) : NULL;
+    bool paused = r->round.sm.state == ROUND_ABORTED && e &&
+                  fill_pauses(r, (Stillpoint__V1__SetRecord *)noted);
+    run_free(r);
+    if (paused) /* the verdict went first: it must not wait for agents that are away */
+        set_store(c, e, (Stillpoint__V1__SetRecord *)STEAL(noted), "set.pauses");
     if (e && !lost)
         set_advance(c, e);
     if (e)
@@ -545,6 +577,7 @@ void run_locked(struct run *r)
         .hold_limit_ms = r->draft->spec->hold_limit_ms,
         .n_parts = r->draft->n_parts,
         .n_nodes = r->n_nodes,
+        .rehearsal = r->rehearsal,
         .relaxed = r->draft->spec->consistency ==
                    STILLPOINT__V1__CONSISTENCY__CONSISTENCY_RELAXED,
         .n_waves = r->draft->spec->n_waves,

@@ -382,6 +382,19 @@ static bool is_outdated(const struct task_entry *t)
            loop_now_ms() - t->claimed_ms > SETS_KEEP_RESTORE_MS;
 }
 
+void set_store(struct coord *c, struct set_entry *e, SetRecord *changed,
+               const char *action)
+{
+    if (e->writing) {
+        wire_free(&changed->base);
+        return;
+    }
+    AUTO(str) char *actor = own_actor(c);
+    struct write *w = write_new(changed->set);
+    w->record = changed;
+    submit(c, e, w, actor, action);
+}
+
 static void forget_outdated(struct coord *c)
 {
     AUTO(str) char *actor = own_actor(c);

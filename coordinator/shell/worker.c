@@ -96,6 +96,16 @@ static struct err *take_node(struct coord *c, const Stillpoint__V1__NodeRecord *
     return NULL;
 }
 
+static void add_verdict(Stillpoint__V1__RegisterReply *reply, const char *set,
+                        Stillpoint__V1__SetState state)
+{
+    Stillpoint__V1__Verdict *v = mem_alloc(sizeof *v);
+    stillpoint__v1__verdict__init(v);
+    pb_set(&v->set, set);
+    v->state = state;
+    *PB_APPEND(reply, verdicts) = v;
+}
+
 /* For a node that a relaxed set was captured without, it is ABORTED. */
 static Stillpoint__V1__SetState verdict_for(const Stillpoint__V1__SetRecord *r,
                                             const char *node)
@@ -115,13 +125,12 @@ static void add_verdicts(struct coord *c, const Stillpoint__V1__RegisterRequest 
 {
     for (size_t i = 0; i < req->n_open_sets; i++) {
         const struct set_entry *e = set_find(c, req->open_sets[i]->set);
-        if (!e || e->run)
-            continue;
-        Stillpoint__V1__Verdict *v = mem_alloc(sizeof *v);
-        stillpoint__v1__verdict__init(v);
-        pb_set(&v->set, e->record->set);
-        v->state = verdict_for(e->record, req->node->node);
-        *PB_APPEND(reply, verdicts) = v;
+        /* A rehearsal whose coordinator died has nobody else to end it. */
+        if (!e && req->open_sets[i]->rehearsal && !run_exists(c, req->open_sets[i]->set))
+            add_verdict(reply, req->open_sets[i]->set,
+                        STILLPOINT__V1__SET_STATE__SET_ABORTED);
+        if (e && !e->run)
+            add_verdict(reply, e->record->set, verdict_for(e->record, req->node->node));
     }
 }
 

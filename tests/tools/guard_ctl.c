@@ -61,7 +61,8 @@ static struct err *do_arm(struct guard *g, char **word, size_t n)
     struct set_id set = set_of(word[1]);
     for (size_t i = 3; i < n; i++)
         snprintf(parts[i - 3].text, sizeof(parts[0].text), "%s", word[i]);
-    TRY(guard_arm(g, &set, &token, atoi(word[2]), parts, n - 3, CALL_MS, &r));
+    bool probe = strcmp(word[0], "probe") == 0;
+    TRY(guard_arm(g, &set, &token, probe, atoi(word[2]), parts, n - 3, CALL_MS, &r));
     print_reply(r);
     return NULL;
 }
@@ -116,7 +117,7 @@ static struct err *do_list(struct guard *g)
 
 static struct err *run(struct guard *g, char **word, size_t n)
 {
-    if (n >= 4 && strcmp(word[0], "arm") == 0)
+    if (n >= 4 && (strcmp(word[0], "arm") == 0 || strcmp(word[0], "probe") == 0))
         return do_arm(g, word, n);
     if (n == 4 && strcmp(word[0], "freeze") == 0)
         return do_freeze(g, word);
@@ -127,8 +128,9 @@ static struct err *run(struct guard *g, char **word, size_t n)
     if (n == 1 && strcmp(word[0], "list") == 0)
         return do_list(g);
     if (n == 2 && strcmp(word[0], "abort") == 0) {
+        const struct guard_reply *r;
         struct set_id set = set_of(word[1]);
-        return guard_abort(g, &set, &token, CALL_MS);
+        return guard_abort(g, &set, &token, CALL_MS, &r);
     }
     if (n == 2 && strcmp(word[0], "sleep") == 0) {
         poll(NULL, 0, atoi(word[1]));

@@ -18,6 +18,7 @@ static struct session *make_set(const struct cut *c, const char *name,
     session_restore(s, state);
     s->token = c->token;
     s->hold_limit_ms = 9000;
+    s->rehearsal = state == SESSION_FROZEN;
     s->freeze_timeout_ms = 4000;
     s->parts = mem_array(1, sizeof *s->parts);
     s->n_parts = 1;
@@ -61,6 +62,7 @@ static void same_set(const struct session *a, const struct session *b)
     ck_assert_str_eq(a->set.text, b->set.text);
     ck_assert_int_eq(token_compare(&a->token, &b->token), TOKEN_SAME);
     ck_assert_int_eq(a->hold_limit_ms, b->hold_limit_ms);
+    ck_assert_int_eq(a->rehearsal, b->rehearsal);
     ck_assert_int_eq(a->freeze_timeout_ms, b->freeze_timeout_ms);
     ck_assert_uint_eq(a->n_parts, b->n_parts);
     ck_assert_str_eq(a->parts[0].part.text, b->parts[0].part.text);

@@ -407,9 +407,66 @@ START_TEST(a_capture_too_few_is_not_rolled_forward)
 }
 END_TEST
 
+/* ---- rehearsals ---- */
+
+static void rehearse(struct world *w)
+{
+    begin(w);
+    w->round.conf.rehearsal = true;
+    feed(w, (struct round_event){.kind = ROUND_EV_START});
+}
+
+static bool stores(const struct world *w)
+{
+    return count(w, ROUND_ACT_STORE_OPEN) + count(w, ROUND_ACT_STORE_CAPTURED) +
+               count(w, ROUND_ACT_STORE_ABORTED) + count(w, ROUND_ACT_READ_BACK) !=
+           0;
+}
+
+START_TEST(a_rehearsal_freezes_all_and_ends_without_a_commit_or_a_record)
+{
+    struct world w;
+    rehearse(&w);
+    ck_assert(!stores(&w));
+    ck_assert_uint_eq(calls(&w, CALL_PREPARE), CUT_NODES);
+    all_yes(&w, CALL_PREPARE);
+    ck_assert_uint_eq(calls(&w, CALL_FREEZE), CUT_NODES);
+    for (size_t i = 0; i < CUT_NODES; i++) {
+        ck_assert_uint_eq(calls(&w, CALL_ABORT), 0);
+        yes(&w, i, CALL_FREEZE);
+    }
+    ck_assert_uint_eq(calls(&w, CALL_ABORT), CUT_NODES);
+    ck_assert_uint_eq(calls(&w, CALL_COMMIT), 0);
+    ck_assert(w.round.rehearsed && !stores(&w));
+    all_yes(&w, CALL_ABORT);
+    ck_assert_int_eq(w.round.sm.state, ROUND_ABORTED);
+    ck_assert(!stores(&w));
+    ck_assert_uint_eq(count(&w, ROUND_ACT_FINISHED), 1);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_rehearsal_that_cannot_freeze_says_why_and_stores_nothing)
+{
+    struct world w;
+    rehearse(&w);
+    all_yes(&w, CALL_PREPARE);
+    yes(&w, 0, CALL_FREEZE);
+    no(&w, 1, CALL_FREEZE, ERR_CONFLICT);
+    ck_assert_uint_eq(calls(&w, CALL_ABORT), CUT_NODES);
+    ck_assert(!w.round.rehearsed && !stores(&w));
+    ck_assert_ptr_nonnull(strstr(w.round.error, "node 1 says no"));
+    all_yes(&w, CALL_ABORT);
+    ck_assert_int_eq(w.round.sm.state, ROUND_ABORTED);
+    end(&w);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("round");
+    tcase_add_test(tc, a_rehearsal_freezes_all_and_ends_without_a_commit_or_a_record);
+    tcase_add_test(tc, a_rehearsal_that_cannot_freeze_says_why_and_stores_nothing);
     tcase_add_test(tc, nothing_is_sent_before_the_record_is_stored);
     tcase_add_test(tc, each_phase_begins_when_every_node_has_answered_and_not_before);
     tcase_add_loop_test(tc, one_refusal_aborts_all, ROUND_INSPECTING,

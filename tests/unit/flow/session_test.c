@@ -229,6 +229,82 @@ START_TEST(a_proof_names_the_epochs_of_all_members)
 }
 END_TEST
 
+START_TEST(a_rehearsal_is_never_captured)
+{
+    struct world w;
+    at(&w, SESSION_FROZEN);
+    sessions_find(&w.s, &w.cut.set)->rehearsal = true;
+    request(&w, SESSION_EV_COMMIT);
+    said_no(&w, ERR_CONFLICT, "is a rehearsal");
+    ck_assert(!asks(&w, SESSION_ACT_COMMIT));
+    ck_assert_int_eq(state(&w), SESSION_FROZEN);
+    end(&w);
+}
+END_TEST
+
+/* A drill is fenced like a command: under the token that froze the set, and no other. */
+START_TEST(a_fault_is_for_a_frozen_set_and_its_token_only)
+{
+    struct world w;
+    at(&w, SESSION_PREPARED);
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &w.cut.token), ERR_CONFLICT);
+    end(&w);
+    at(&w, SESSION_FROZEN);
+    struct token token = w.cut.token;
+    ck_ok(sessions_check_frozen(&w.s, &w.cut.set, &token));
+    token.revision--;
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &token), ERR_STALE_TOKEN);
+    token.revision += 2;
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &token), ERR_CONFLICT);
+    ck_err(sessions_check_frozen(&w.s, &(struct set_id){"other"}, &w.cut.token),
+           ERR_CONFLICT);
+    end(&w);
+    at(&w, SESSION_CAPTURED);
+    ck_err(sessions_check_frozen(&w.s, &w.cut.set, &w.cut.token), ERR_CONFLICT);
+    end(&w);
+}
+END_TEST
+
+static void undone_with(struct world *w, int64_t frozen_ns, int64_t thawed_ns)
+{
+    struct session_part part = w->part;
+    part.frozen_at_ns = frozen_ns;
+    part.thawed_at_ns = thawed_ns;
+    sessions_step(&w->s,
+                  &(struct session_event){.kind = SESSION_EV_UNDONE,
+                                          .set = w->cut.set,
+                                          .parts = &part,
+                                          .n_parts = frozen_ns != 0,
+                                          .now_ns = 900},
+                  &w->acts);
+}
+
+START_TEST(an_aborted_set_tells_how_long_it_was_frozen)
+{
+    struct world w;
+    at(&w, SESSION_ABORTING);
+    undone_with(&w, 100, 300);
+    const struct session_part *p = &sessions_find(&w.s, &w.cut.set)->parts[0];
+    ck_assert_int_eq(p->frozen_at_ns, 100);
+    ck_assert_int_eq(p->thawed_at_ns, 300);
+    ck_assert(!p->thawed_by_then);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_guardian_that_forgot_when_it_thawed_bounds_the_pause)
+{
+    struct world w;
+    at(&w, SESSION_ABORTING);
+    struct session_part *p = &sessions_find(&w.s, &w.cut.set)->parts[0];
+    p->frozen_at_ns = 100;
+    undone_with(&w, 0, 0);
+    ck_assert_int_eq(p->thawed_at_ns, 900);
+    ck_assert(p->thawed_by_then);
+    end(&w);
+}
+END_TEST
+
 /* ---- I7: repetitions ---- */
 
 START_TEST(a_repeated_request_gets_the_recorded_answer_and_has_no_effect)
@@ -664,6 +740,10 @@ int main(void)
     TCase *tc = tcase_create("session");
     tcase_add_test(tc, every_promise_is_journaled_before_it_is_made);
     tcase_add_test(tc, a_proof_names_the_epochs_of_all_members);
+    tcase_add_test(tc, a_rehearsal_is_never_captured);
+    tcase_add_test(tc, a_fault_is_for_a_frozen_set_and_its_token_only);
+    tcase_add_test(tc, an_aborted_set_tells_how_long_it_was_frozen);
+    tcase_add_test(tc, a_guardian_that_forgot_when_it_thawed_bounds_the_pause);
     tcase_add_loop_test(tc, a_repeated_request_gets_the_recorded_answer_and_has_no_effect,
                         0, 3);
     tcase_add_test(tc, a_repetition_under_way_waits_for_the_one_answer);
