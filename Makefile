@@ -61,7 +61,7 @@ PRELOADS := $(PRELOAD_C:%.c=build/%.so)
 SIM   := $(if $(SIM_C),$(B)/tests/sim/sim)
 CORPUS := $(B)/tests/fuzz/corpus_test
 
-.PHONY: all check check-threaded model fuzz sweep postgres bench lint format install clean help units sim mutants tools asan tsan
+.PHONY: all check check-threaded model fuzz sweep postgres bench bench-cut lint format install clean help units sim mutants tools asan tsan
 .DEFAULT_GOAL := all
 .SECONDARY:
 
@@ -166,6 +166,9 @@ postgres: all               ## 200 sets of four PostgreSQL shards, each restored
 
 bench: all                  ## us, restic and borg on the same data (BENCH_SIZE=full: an hour)
 	tests/bench/run
+
+bench-cut: all              ## how long writers stand still for 3 to 200 agents, rates, etcd, memory (root, an hour)
+	tests/bench/cut
 
 lint:                       ## include graph, sizes, banned calls, shellcheck, clang-format, cppcheck
 	tests/lint/run

@@ -481,35 +481,26 @@ case_nested_subvolume_is_refused() {
     stop_ctl
 }
 
+# Before Prepare it is refused; after it, found while all stands still, before the capture gets its name.
 case_foreign_writer_is_refused() {
     start_ctl
     exec 9> "$WORK/btrfs/data/foreign"
     ask arm writer 0 btrfs
     exec 9>&-
-    rm "$WORK/btrfs/data/foreign"
     expect "item btrfs error CONFLICT"
     expect "process $$ (guardian.sh)"
     expect "/foreign"
     ask arm writer 0 btrfs
     expect "item btrfs ok"
-    ask abort writer
-    stop_ctl
-}
-
-# Opened after Prepare: found while all stands still, and told before the capture gets its name.
-case_late_foreign_writer_is_found() {
-    start_ctl
-    ask arm late 0 btrfs
-    expect "item btrfs ok"
     exec 9> "$WORK/btrfs/data/foreign"
-    ask freeze late 4000 1000
-    ask commit late btrfs
+    ask freeze writer 4000 1000
+    ask commit writer btrfs
     exec 9>&-
     rm "$WORK/btrfs/data/foreign"
     expect "item btrfs error CONFLICT"
     expect "process $$ (guardian.sh)"
     goes_on btrfs 500
-    gone late
+    gone writer
     stop_ctl
 }
 
@@ -785,7 +776,6 @@ else
     one foreign_thaw_is_noticed
     one nested_subvolume_is_refused
     one foreign_writer_is_refused
-    one late_foreign_writer_is_found
     one empty_cgroup_is_refused
     one full_disk_is_refused
     one second_set_on_a_domain_is_refused

@@ -1,10 +1,10 @@
 /* Many idle agents in one process, each with a certificate and a connection of its own:
  *
- *   idle_agents PKI COORDINATOR N
+ *   idle_agents PKI COORDINATOR N [PARTITIONS]
  *
- * Registers idle-1 … idle-N (PKI/agent-idle-N.pem) with one partition each every three
- * seconds and asks for tasks every second, as agents do. Prints "ready" once all have
- * registered; ends at SIGTERM, or with status 1 at the first error. */
+ * Registers idle-1 … idle-N (PKI/agent-idle-N.pem) with so many partitions (1) every
+ * three seconds and asks for tasks every second, as agents do. Prints "ready" once all
+ * have registered; ends at SIGTERM, or with status 1 at the first error. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ struct idler {
 };
 
 static struct loop *loop;
-static int n_idlers, n_registered;
+static int n_idlers, n_registered, n_parts = 1;
 
 static void die(struct err *e)
 {
@@ -78,22 +78,25 @@ static void on_registered(void *arg, struct err *e, const ProtobufCMessage *m)
 static void send_register(void *arg)
 {
     struct idler *k = arg;
-    AUTO(str) char *domain = mem_printf("%s/cgroup:/idle", k->name);
-    Stillpoint__V1__PartitionInfo part = STILLPOINT__V1__PARTITION_INFO__INIT;
-    Stillpoint__V1__PartitionInfo *parts[] = {&part};
+    Stillpoint__V1__PartitionInfo *parts = mem_array((size_t)n_parts, sizeof *parts);
+    Stillpoint__V1__PartitionInfo **list = mem_array((size_t)n_parts, sizeof *list);
     char *repositories[] = {(char *)"main"};
-    part.node = k->name;
-    part.partition = (char *)"data";
-    part.path = (char *)"/srv/data";
-    part.quiesce = (char *)"cgroup";
-    part.capture = (char *)"btrfs";
-    part.domain = domain;
+    for (int i = 0; i < n_parts; i++) {
+        stillpoint__v1__partition_info__init(&parts[i]);
+        parts[i].node = k->name;
+        parts[i].partition = mem_printf("data-%d", i);
+        parts[i].path = (char *)"/srv/data";
+        parts[i].quiesce = (char *)"cgroup";
+        parts[i].capture = (char *)"btrfs";
+        parts[i].domain = mem_printf("%s/cgroup:/idle-%d", k->name, i);
+        list[i] = &parts[i];
+    }
     Stillpoint__V1__NodeRecord node = STILLPOINT__V1__NODE_RECORD__INIT;
     node.schema = 1;
     node.node = k->name;
     node.address = (char *)"127.0.0.1:9";
-    node.partitions = parts;
-    node.n_partitions = 1;
+    node.partitions = list;
+    node.n_partitions = (size_t)n_parts;
     node.repositories = repositories;
     node.n_repositories = 1;
     node.protocol = STILLPOINT_PROTOCOL;
@@ -102,6 +105,12 @@ static void send_register(void *arg)
     const struct rpc_opts opts = {.timeout_ms = CALL_MS};
     rpc_call_start(k->channel, &stillpoint__v1__worker_service__descriptor,
                    "RegisterNode", &req.base, &opts, on_registered, k);
+    for (int i = 0; i < n_parts; i++) {
+        free(parts[i].partition);
+        free(parts[i].domain);
+    }
+    free(parts);
+    free(list);
 }
 
 static void start(struct idler *k, int number, char **argv)
@@ -127,14 +136,16 @@ static void on_signal(void *arg, int signo)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fputs("idle_agents PKI COORDINATOR N\n", stderr);
+    if (argc != 4 && argc != 5) {
+        fputs("idle_agents PKI COORDINATOR N [PARTITIONS]\n", stderr);
         return 2;
     }
     die(loop_new(&loop));
     die(loop_signals(loop, on_signal, NULL));
     rpc_init();
     n_idlers = atoi(argv[3]);
+    if (argc == 5)
+        n_parts = atoi(argv[4]);
     struct idler *idlers = mem_array((size_t)n_idlers, sizeof *idlers);
     for (int i = 0; i < n_idlers; i++)
         start(&idlers[i], i + 1, argv);
