@@ -122,11 +122,11 @@ static struct err *load_copy(void *out, struct repo_io *io, const struct blob_en
 static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
                       size_t skip, struct blob_entry *entry, struct digest *pack)
 {
-    pthread_mutex_lock(&r->mu);
+    pthread_rwlock_rdlock(&r->index_mu);
     bool found = index_find(&r->index, type, id, skip, entry);
     if (found)
         *pack = index_pack(&r->index, entry->pack)->id;
-    pthread_mutex_unlock(&r->mu);
+    pthread_rwlock_unlock(&r->index_mu);
     return found;
 }
 
