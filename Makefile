@@ -160,6 +160,8 @@ sweep:                      ## kill every daemon at every state, as root (minute
 	$(MAKE) VARIANT=asan all
 	tests/integration/takeover.sh
 	tests/integration/kill.sh
+	tests/integration/fencing.sh
+	UNFENCED=1 tests/integration/fencing.sh
 
 postgres: all               ## 200 sets of four PostgreSQL shards, each restored, started, added up (root, long)
 	tests/integration/postgres.sh
