@@ -360,7 +360,7 @@ static void open_old(struct backup_worker *w, struct backup_dir *d, struct old_l
     buf_clear(&w->old);
     if (d->had_old && repo_has_blob(w->b->repo, BLOB_TREE, &d->old, &bytes)) {
         if (bytes > REPO_HELD_MAX)
-            err_free(repo_reader_open(w->b->repo, BLOB_TREE, &d->old, &old->reader));
+            err_free(repo_reader_open(w->io, BLOB_TREE, &d->old, &old->reader));
         else
             err_free(repo_load_blob(w->io, BLOB_TREE, &d->old, &w->old));
     }

@@ -7,6 +7,7 @@
 #include "common/engine/check_own.h"
 #include "common/engine/workq.h"
 #include "common/repo/pack.h"
+#include "common/repo/reader.h"
 
 enum {
     RUN_BYTES = 4 << 20,
@@ -119,7 +120,10 @@ static void verify_long(struct reading *rd, const struct blob_entry *blob, size_
     size_t end = at + blob->length;
     hash_add(rd->hash, rd->run.data + rd->hashed, end - rd->hashed);
     rd->hashed = end;
-    note_blob(rd, blob, repo_verify_sealed(rd->io, blob, rd->run.data + at));
+    /* Opening it reads it through. */
+    AUTO(repo_reader) struct repo_reader *unused = NULL;
+    note_blob(rd, blob,
+              repo_reader_open_held(rd->check->repo, blob, rd->run.data + at, &unused));
 }
 
 /* Decodes the blobs from *c on that lie in the run, which begins at `start`. */

@@ -457,7 +457,8 @@ static void finish_windows(struct restore *r)
 /* Walks from `top`, the directory that target stands for. */
 static struct err *run_from(struct restore *r, struct node *top)
 {
-    unsigned workers = r->opts->workers ? r->opts->workers : workq_workers();
+    /* One more than processors: one of them waits for the disk. */
+    unsigned workers = r->opts->workers ? r->opts->workers : workq_workers() + 1;
     workers = workers < RESTORE_WORKERS_MAX ? workers : RESTORE_WORKERS_MAX;
     if (top->type != NODE_DIR)
         return err_new(ERR_INVALID, "'%s' is not a directory in the snapshot",
@@ -494,6 +495,7 @@ static void begin(struct restore *r, const char *strip)
     for (size_t i = 0; i < RESTORE_LOCKS; i++)
         pthread_mutex_init(&r->locks[i], NULL);
     pthread_mutex_init(&r->item_mu, NULL);
+    restore_pace_init(&r->pace, r->opts->writes);
     for (size_t i = 0; i < ARRAY_LEN(r->windows); i++)
         restore_window_init(r, &r->windows[i]);
     buf_str(&r->path, strip);
@@ -514,6 +516,7 @@ static void end(struct restore *r)
     for (size_t i = 0; i < RESTORE_LOCKS; i++)
         pthread_mutex_destroy(&r->locks[i]);
     pthread_mutex_destroy(&r->item_mu);
+    restore_pace_fini(&r->pace);
     buf_fini(&r->path);
     free(r->included);
     if (r->root_fd >= 0)

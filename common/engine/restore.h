@@ -39,6 +39,13 @@ enum restore_existing {
 
 enum restore_action { RESTORE_CREATE, RESTORE_UPDATE, RESTORE_KEEP, RESTORE_DELETE };
 
+/* How large files are written. The choice is for tests. */
+enum restore_writes {
+    RESTORE_WRITES_QUICKEST,
+    RESTORE_WRITES_CACHED,
+    RESTORE_WRITES_DIRECT
+};
+
 struct restore_progress {
     uint64_t files;
     uint64_t bytes;
@@ -57,10 +64,11 @@ struct restore_opts {
     const char *const *excludes; /* patterns; what matches is left out all the same */
     size_t excludes_n;
     enum restore_existing existing;
-    bool remove;      /* also remove what the snapshot does not have */
-    bool dry_run;     /* change nothing, only count and tell */
-    bool no_sparse;   /* write zeros instead of leaving holes */
-    unsigned workers; /* 0: as many as processors */
+    bool remove;    /* also remove what the snapshot does not have */
+    bool dry_run;   /* change nothing, only count and tell */
+    bool no_sparse; /* write zeros instead of leaving holes */
+    enum restore_writes writes;
+    unsigned workers; /* 0: one more than processors */
     /* At most five times a second, from the calling thread. May be NULL. */
     void (*progress)(void *ctx, const struct restore_progress *now);
     void *progress_ctx;

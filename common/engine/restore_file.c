@@ -10,7 +10,7 @@
 #include "common/engine/restore_own.h"
 #include "common/engine/scan.h"
 
-enum { BLOCK = 4096, COMPARE_STEP = 256 << 10 };
+enum { COMPARE_STEP = 256 << 10 };
 
 struct open_dir {
     uint64_t serial; /* 0: none */
@@ -150,6 +150,7 @@ static struct err *open_file(struct restore_worker *w, struct restore_file *f)
         f->ino = st.st_ino;
     }
     f->fd = fd;
+    restore_direct_open(w->restore, f);
     atomic_fetch_add(&w->restore->open_files, 1);
     return NULL;
 }
@@ -173,12 +174,13 @@ static struct err *use_file(struct restore_worker *w, struct restore_file *f)
 
 static struct err *close_file(struct restore *r, struct restore_file *f)
 {
-    int fd = f->fd;
-    f->fd = -1;
+    int fd = f->fd, direct_fd = f->direct_fd;
+    f->fd = f->direct_fd = -1;
     atomic_fetch_sub(&r->open_files, 1);
+    int bad = direct_fd >= 0 && close(direct_fd) ? errno : 0;
     if (close(fd))
-        return err_os(errno, "close");
-    return NULL;
+        bad = errno;
+    return bad ? err_os(bad, "close") : NULL;
 }
 
 /* Keeps it open for its next piece, unless too many are. */
@@ -277,60 +279,14 @@ static void do_finish(struct restore_worker *w, const struct restore_job *job)
 
 /* ---- writing ---- */
 
-static bool is_zero(const char *p, size_t n)
-{
-    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
-}
-
-static struct err *write_at(int fd, const char *data, size_t n, uint64_t offset)
-{
-    while (n) {
-        ssize_t put = pwrite(fd, data, n, (off_t)offset);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return err_os(errno, "write");
-        data += put;
-        offset += (uint64_t)put;
-        n -= (size_t)put;
-    }
-    return NULL;
-}
-
-/* Writes runs of blocks that are not zero; what is skipped stays a hole. *hole: the last
- * bytes were skipped. */
-static struct err *write_sparse(int fd, const char *data, size_t n, uint64_t offset,
-                                bool *hole)
-{
-    size_t start = 0, at = 0;
-    while (at < n) {
-        size_t block = BLOCK - (size_t)((offset + at) % BLOCK);
-        block = block < n - at ? block : n - at;
-        if (is_zero(data + at, block)) {
-            TRY(write_at(fd, data + start, at - start, offset + start));
-            start = at + block;
-        }
-        at += block;
-    }
-    *hole = start == n;
-    return write_at(fd, data + start, n - start, offset + start);
-}
-
 static struct err *write_piece(struct restore_worker *w, struct restore_file *f,
-                               const struct restore_ref *ref, const struct buf *data)
+                               const struct restore_ref *ref, const char *data, size_t n)
 {
     struct restore *r = w->restore;
-    bool hole = false;
-    struct err *e;
     TRY(use_file(w, f));
-    if (r->opts->no_sparse || f->existed)
-        e = write_at(f->fd, data->data, data->len, ref->at);
-    else
-        e = write_sparse(f->fd, data->data, data->len, ref->at, &hole);
-    if (hole && ref->at + data->len == f->bytes)
-        f->hole_at_end = true;
+    struct err *e = restore_write(r, f, data, n, ref->at);
     unuse_file(r, f);
-    atomic_fetch_add(&r->bytes, data->len);
+    atomic_fetch_add(&r->bytes, n);
     return e;
 }
 
@@ -339,9 +295,33 @@ struct piece {
     const struct restore_ref *refs;
     size_t n;
     const struct digest *id;
-    struct buf *data; /* empty with an error */
+    struct buf *data; /* its content, behind `pad` bytes; none with an error */
+    size_t pad;
     struct err *e;
+    struct hash *hash; /* NULL: there is no blob */
+    size_t hashed;     /* bytes of the content */
 };
+
+static const char *piece_text(const struct piece *p)
+{
+    return p->data->data + p->pad;
+}
+
+static size_t piece_bytes(const struct piece *p)
+{
+    return p->data->len - p->pad;
+}
+
+/* In memory the content lies to the blocks of memory as it will lie in its first file to
+ * those of the disk: else it could not be written from where it is. */
+static void make_room(struct piece *p, const struct blob_entry *entry)
+{
+    buf_clear(p->data);
+    uintptr_t room =
+        (uintptr_t)buf_room(p->data, blob_entry_bytes(entry) + RESTORE_ALIGN);
+    p->pad = (size_t)((p->refs->at - room) % RESTORE_ALIGN);
+    p->data->len = p->pad;
+}
 
 static void unseal(struct restore_worker *w, const struct restore_job *job,
                    struct piece *p, const uint8_t *run)
@@ -355,43 +335,48 @@ static void unseal(struct restore_worker *w, const struct restore_job *job,
                                      .plain = ref->plain,
                                      .type = BLOB_DATA};
     size_t at = ref->offset - job->window->refs[job->first].offset;
-    buf_clear(p->data);
+    make_room(p, &entry);
     p->e = run ? repo_unseal_blob(w->io, &entry, run + at, p->data)
                : err_new(ERR_IO, "the pack cannot be read");
 }
 
-static void verify_one(struct piece *p, struct hash *h)
+static size_t left_of(const struct piece *p)
+{
+    return p->hash ? piece_bytes(p) - p->hashed : 0;
+}
+
+/* Two streams at once cost little more than one. */
+static void hash_together(struct piece *a, struct piece *b)
+{
+    size_t n = left_of(a) < left_of(b) ? left_of(a) : left_of(b);
+    if (!n)
+        return;
+    hash_add_two(a->hash, piece_text(a) + a->hashed, n, b->hash,
+                 piece_text(b) + b->hashed, n);
+    a->hashed += n;
+    b->hashed += n;
+}
+
+static void verify(struct piece *p)
 {
     struct digest real;
     const struct blob_entry entry = {.id = *p->id};
-    hash_end(h, &real);
+    hash_add(p->hash, piece_text(p) + p->hashed, left_of(p));
+    hash_end(STEAL(p->hash), &real);
     if (!p->e)
         p->e = repo_verify_blob(&entry, &real);
 }
 
-/* Two streams at once cost little more than one. `b` may be NULL. */
-static void verify(struct piece *a, struct piece *b)
-{
-    struct hash *x = hash_new();
-    if (!b) {
-        hash_add(x, a->data->data, a->data->len);
-        verify_one(a, x);
-        return;
-    }
-    struct hash *y = hash_new();
-    hash_add_two(x, a->data->data, a->data->len, y, b->data->data, b->data->len);
-    verify_one(a, x);
-    verify_one(b, y);
-}
-
-static void write_everywhere(struct restore_worker *w, const struct restore_job *job,
-                             struct piece *p)
+static void end_piece(struct restore_worker *w, const struct restore_job *job,
+                      struct piece *p)
 {
     struct restore *r = w->restore;
+    verify(p);
     if (p->e) {
         /* There may be another copy; if not, this says what is wrong, and where. */
         err_free(p->e);
         buf_clear(p->data);
+        p->pad = 0;
         p->e = repo_load_blob(w->io, BLOB_DATA, p->id, p->data);
     }
     AUTO(str) char *text = p->e ? err_text(p->e) : NULL;
@@ -400,7 +385,8 @@ static void write_everywhere(struct restore_worker *w, const struct restore_job 
         if (p->e)
             restore_file_fail(r, f, err_new(p->e->kind, "%s", text));
         else if (!atomic_load(&f->failed))
-            restore_file_fail(r, f, write_piece(w, f, &p->refs[i], p->data));
+            restore_file_fail(
+                r, f, write_piece(w, f, &p->refs[i], piece_text(p), piece_bytes(p)));
         if (atomic_fetch_sub(&f->left, 1) == 1)
             finish_file(w, f);
     }
@@ -420,6 +406,8 @@ static bool next_piece(struct restore_worker *w, const struct restore_job *job,
     p->refs = refs + first;
     p->n = *at - first;
     unseal(w, job, p, run);
+    p->hash = hash_new();
+    p->hashed = 0;
     return true;
 }
 
@@ -429,6 +417,7 @@ static void do_run(struct restore_worker *w, const struct restore_job *job)
     const struct restore_ref *last = &refs[job->n - 1];
     size_t bytes = (size_t)last->offset + last->length - refs->offset;
     struct piece a = {.data = &w->blobs[0]}, b = {.data = &w->blobs[1]};
+    struct piece *waits = &a, *next = &b;
     uint32_t at = 0;
     buf_clear(&w->run);
     uint8_t *run = buf_room(&w->run, bytes);
@@ -436,13 +425,21 @@ static void do_run(struct restore_worker *w, const struct restore_job *job)
         repo_read_pack(w->restore->repo, &job->pack, refs->offset, run, bytes);
     if (e)
         run = NULL;
-    while (next_piece(w, job, run, &at, &a)) {
-        bool two = next_piece(w, job, run, &at, &b);
-        verify(&a, two ? &b : NULL);
-        write_everywhere(w, job, &a);
-        if (two)
-            write_everywhere(w, job, &b);
+    /* What is left of a blob when the other's bytes are used up waits for the next. */
+    while (next_piece(w, job, run, &at, next)) {
+        hash_together(waits, next);
+        if (waits->hash && !left_of(waits))
+            end_piece(w, job, waits);
+        if (waits->hash) {
+            end_piece(w, job, next);
+            continue;
+        }
+        struct piece *freed = waits;
+        waits = next;
+        next = freed;
     }
+    if (waits->hash)
+        end_piece(w, job, waits);
     err_free(e);
 }
 

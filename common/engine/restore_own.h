@@ -23,7 +23,8 @@ enum {
     RESTORE_OPEN_FILES = 128,     /* files kept open between two of their pieces */
     RESTORE_OPEN_DIRS = 16,       /* for each worker */
     RESTORE_LOCKS = 64,
-    RESTORE_SUBS = 1024, /* subdirectories of one directory that are held at once */
+    RESTORE_ALIGN = 4096, /* of memory and file, past the page cache */
+    RESTORE_SUBS = 1024,  /* subdirectories of one directory that are held at once */
 };
 
 struct restore;
@@ -74,7 +75,8 @@ struct restore_file {
     atomic_bool failed; /* told as a problem already */
     atomic_uint left;   /* pieces not yet written */
     bool created;
-    int fd; /* -1: closed */
+    int fd;        /* -1: closed */
+    int direct_fd; /* the same file past the page cache; -1: not this one */
     unsigned users;
     dev_t dev;
     ino_t ino;
@@ -178,6 +180,24 @@ struct err *restore_remove(struct restore *r, int dir_fd, const char *name) MUST
 void restore_remove_others(struct restore *r, const struct restore_dir *d,
                            const struct digest *tree, bool taken);
 
+/* Which of the two ways of writing large files is the quicker one. */
+struct restore_pace {
+    bool fixed;            /* the caller has chosen */
+    atomic_bool direct;    /* the way of the moment */
+    atomic_bool refused;   /* the filesystem cannot do it after all */
+    pthread_mutex_t mu;    /* guards the rest */
+    uint64_t began_ns;     /* when the stretch began; 0: nothing was written yet */
+    uint64_t bytes;        /* of the stretch */
+    uint64_t mib_per_s[2]; /* of the last stretch through the page cache, and past it */
+};
+void restore_pace_init(struct restore_pace *p, enum restore_writes writes);
+void restore_pace_fini(struct restore_pace *p);
+/* Opens the file a second time, past the page cache, if it is one to be written so. */
+void restore_direct_open(struct restore *r, struct restore_file *f);
+/* Writes content at an offset of an open file, leaving holes. */
+struct err *restore_write(struct restore *r, struct restore_file *f, const char *data,
+                          size_t n, uint64_t at) MUST_USE;
+
 struct restore {
     struct repo *repo;
     const struct restore_opts *opts;
@@ -195,6 +215,7 @@ struct restore {
     struct later_link *later;
     size_t later_n;
     size_t later_cap;
+    struct restore_pace pace;
     struct restore_window windows[2];
     unsigned filling; /* which window the walk fills */
     uint64_t serials;

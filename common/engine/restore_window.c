@@ -81,7 +81,7 @@ struct restore_file *restore_window_add(struct restore_window *w, struct restore
     f->dir = dir;
     f->node = *node;
     *node = (struct node){0};
-    f->fd = -1;
+    f->fd = f->direct_fd = -1;
     add_refs(w, f);
     return f;
 }
@@ -278,6 +278,8 @@ void restore_window_finish(struct restore_window *w)
         struct restore_file *f = &w->files[i];
         if (f->fd >= 0) /* only when cancelled */
             close(f->fd);
+        if (f->direct_fd >= 0)
+            close(f->direct_fd);
         node_fini(&f->node);
         restore_dir_drop(w->restore, f->dir);
     }

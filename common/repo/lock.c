@@ -208,6 +208,7 @@ struct err *repo_lock_begin(struct repo *r, enum lock_mode mode, struct repo_loc
 {
     ignore_hangup();
     struct repo_lock *l = lock_new(r, mode);
+    int64_t looked_ms = monotonic_ms();
     struct err *e = check_others(l, false);
     if (!e)
         e = write_lock(l, &l->id);
@@ -224,6 +225,16 @@ struct err *repo_lock_begin(struct repo *r, enum lock_mode mode, struct repo_loc
     }
     repo_set_session(r, l->claim.session);
     repo_set_gate(r, gate, l);
+    /* Who came after that look saw our lock before his own wait was over, and gave up. If
+     * writing it took so long, he may have seen none: then nothing may be read before the
+     * verdict, since he may be done when that is looked for. */
+    if (l->written_ms - looked_ms > WAIT_MS / 2) {
+        e = repo_lock_settle(l);
+        if (e) {
+            repo_lock_free(l);
+            return e;
+        }
+    }
     *out = l;
     return NULL;
 }

@@ -11,6 +11,7 @@ struct repo_reader {
     struct repo *repo;
     struct blob_entry blob;
     struct digest pack;
+    const uint8_t *held; /* the sealed blob; NULL: it is read from the pack */
     struct crypt *crypt;
     struct zst *zst;
     struct hash *hash; /* of the content given; NULL: its end was checked */
@@ -23,7 +24,10 @@ struct repo_reader {
 
 static struct err *read_sealed(struct repo_reader *rd, void *out, size_t n)
 {
-    TRY(repo_read_pack(rd->repo, &rd->pack, rd->blob.offset + rd->at, out, n));
+    if (rd->held)
+        memcpy(out, rd->held + rd->at, n);
+    else
+        TRY(repo_read_pack(rd->repo, &rd->pack, rd->blob.offset + rd->at, out, n));
     rd->at += n;
     return NULL;
 }
@@ -33,7 +37,8 @@ static struct err *rewind_to_front(struct repo_reader *rd)
     uint8_t iv[CRYPT_IV];
     rd->given = rd->at = 0;
     rd->part_n = rd->part_at = 0;
-    rd->hash = hash_new();
+    if (!rd->hash)
+        rd->hash = hash_new();
     zst_unpack_begin(rd->zst);
     TRY(read_sealed(rd, iv, sizeof iv));
     crypt_open_begin(rd->crypt, iv);
@@ -75,15 +80,20 @@ static struct err *next(struct repo_reader *rd, uint8_t *out, size_t n, size_t *
     return NULL;
 }
 
-static struct err *check_end(struct repo_reader *rd)
+static struct err *check_tag(struct repo_reader *rd)
 {
     uint8_t tag[CRYPT_TAG];
+    TRY(read_sealed(rd, tag, sizeof tag));
+    return crypt_open_end(rd->crypt, tag);
+}
+
+static struct err *check_end(struct repo_reader *rd)
+{
     struct digest real;
     hash_end(STEAL(rd->hash), &real);
     if (rd->at != rd->blob.length - CRYPT_TAG || rd->part_at != rd->part_n)
         return err_new(ERR_CORRUPT, "bytes follow the content");
-    TRY(read_sealed(rd, tag, sizeof tag));
-    TRY(crypt_open_end(rd->crypt, tag));
+    TRY(check_tag(rd));
     if (!digest_equal(&real, &rd->blob.id))
         return err_new(ERR_CORRUPT, "its content does not match its id");
     return NULL;
@@ -107,31 +117,68 @@ struct err *repo_reader_read(struct repo_reader *rd, void *out, size_t n, size_t
     return rd->given == all && rd->hash ? check_end(rd) : NULL;
 }
 
+/* Nothing is unpacked that was not made by who has the key. */
+static struct err *authenticate(struct repo_reader *rd)
+{
+    TRY(rewind_to_front(rd));
+    while (rd->at < rd->blob.length - CRYPT_TAG) {
+        rd->part_at = rd->part_n;
+        TRY(refill(rd));
+    }
+    return check_tag(rd);
+}
+
 static struct err *read_through(struct repo_reader *rd)
 {
     AUTO(str) char *room = mem_alloc(PART);
     size_t got = 1;
+    TRY(rewind_to_front(rd));
     while (got)
         TRY(repo_reader_read(rd, room, PART, &got));
     return NULL;
 }
 
-struct err *repo_reader_open(struct repo *r, enum blob_type type, const struct digest *id,
-                             struct repo_reader **out)
+static struct err *check_all(struct repo_reader *rd)
 {
-    AUTO(repo_reader) struct repo_reader *rd = mem_zalloc(sizeof *rd);
-    char hex[65];
-    digest_hex(id, hex);
+    TRY(repo_check_size(&rd->blob));
+    TRY(authenticate(rd));
+    TRY(read_through(rd));
+    return rewind_to_front(rd);
+}
+
+static struct repo_reader *reader_new(struct repo *r)
+{
+    struct repo_reader *rd = mem_zalloc(sizeof *rd);
     rd->repo = r;
     rd->crypt = crypt_new(&r->key);
     rd->zst = zst_new();
-    if (!repo_locate(r, type, id, &rd->blob, &rd->pack))
-        return err_new(ERR_NOT_FOUND, "blob %s is not in the index", hex);
-    if (rd->blob.length < CRYPT_OVERHEAD)
-        return err_new(ERR_CORRUPT, "blob %s is too short", hex);
-    TRY_CTX(rewind_to_front(rd), "blob %s", hex);
-    TRY_CTX(read_through(rd), "blob %s", hex);
-    TRY_CTX(rewind_to_front(rd), "blob %s", hex);
+    return rd;
+}
+
+static struct err *open_copy(void *out, struct repo_io *io, const struct blob_entry *e,
+                             const struct digest *pack)
+{
+    AUTO(repo_reader) struct repo_reader *rd = reader_new(io->repo);
+    rd->blob = *e;
+    rd->pack = *pack;
+    TRY(check_all(rd));
+    *(struct repo_reader **)out = STEAL(rd);
+    return NULL;
+}
+
+struct err *repo_reader_open(struct repo_io *io, enum blob_type type,
+                             const struct digest *id, struct repo_reader **out)
+{
+    return repo_any_copy(io, type, id, open_copy, out);
+}
+
+struct err *repo_reader_open_held(struct repo *r, const struct blob_entry *e,
+                                  const void *sealed, struct repo_reader **out)
+{
+    AUTO(repo_reader) struct repo_reader *rd = reader_new(r);
+    rd->blob = *e;
+    rd->held = sealed;
+    TRY(check_all(rd));
     *out = STEAL(rd);
     return NULL;
 }

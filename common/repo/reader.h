@@ -5,10 +5,14 @@
 #include "common/repo/repo.h"
 
 struct repo_reader;
-/* Opens the first copy of a blob and reads it through once, so that what comes later is
- * known to be sound. NOT_FOUND: not indexed; CORRUPT. Needs some 400 KiB of memory. */
-struct err *repo_reader_open(struct repo *r, enum blob_type type, const struct digest *id,
-                             struct repo_reader **out) MUST_USE;
+/* Opens whichever copy of a blob is good, having read it through once, so that what comes
+ * later is known to be sound. NOT_FOUND: not indexed; CORRUPT: every copy is damaged.
+ * Needs some 400 KiB of memory, and the io only now. */
+struct err *repo_reader_open(struct repo_io *io, enum blob_type type,
+                             const struct digest *id, struct repo_reader **out) MUST_USE;
+/* The same for a blob whose stored bytes are in memory and outlive the reader. */
+struct err *repo_reader_open_held(struct repo *r, const struct blob_entry *e,
+                                  const void *sealed, struct repo_reader **out) MUST_USE;
 /* Reads n bytes of content, fewer only at its end: *got. CORRUPT, at the end: the stored
  * bytes changed since it was opened. */
 struct err *repo_reader_read(struct repo_reader *rd, void *out, size_t n,

@@ -184,7 +184,13 @@ struct err *repo_open(struct store *store, const void *password, size_t password
     AUTO(repo) struct repo *r = mem_zalloc(sizeof *r);
     uint64_t bytes;
     r->store = store;
+    pthread_rwlockattr_t attr;
     pthread_mutex_init(&r->mu, NULL);
+    /* Else many readers would keep a writer, who holds mu, waiting for ever. */
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&r->index_mu, &attr);
+    pthread_rwlockattr_destroy(&attr);
     pthread_cond_init(&r->put_back, NULL);
     TRY_CTX(store_stat(store, "config", &bytes), "'%s' is not a repository", store->url);
     TRY_CTX(find_key(r, password, password_n), "open repository '%s'", store->url);
@@ -205,6 +211,7 @@ void repo_close(struct repo *r)
     store_close(r->store);
     crypt_wipe(&r->key, sizeof r->key);
     pthread_mutex_destroy(&r->mu);
+    pthread_rwlock_destroy(&r->index_mu);
     pthread_cond_destroy(&r->put_back);
     index_fini(&r->index);
     index_cache_fini(&r->covered);

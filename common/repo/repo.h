@@ -183,10 +183,6 @@ struct err *repo_unseal_blob(struct repo_io *io, const struct blob_entry *e,
                              const void *sealed, struct buf *out) MUST_USE;
 struct err *repo_verify_blob(const struct blob_entry *e,
                              const struct digest *real) MUST_USE;
-/* Checks a stored blob without holding its content, which goes by piece by piece. The
- * stored bytes are decrypted where they are. */
-struct err *repo_verify_sealed(struct repo_io *io, const struct blob_entry *e,
-                               void *sealed) MUST_USE;
 /* The cipher of this thread. */
 struct crypt *repo_crypt(struct repo_io *io);
 

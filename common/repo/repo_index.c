@@ -57,8 +57,10 @@ static void compact(struct repo *r, bool eager)
     if (r->listed_n)
         memcpy(all.ids + r->covered.n, r->listed, r->listed_n * sizeof *all.ids);
     qsort(all.ids, all.n, sizeof *all.ids, by_id);
+    pthread_rwlock_wrlock(&r->index_mu);
     struct err *e =
         index_cache_compact(r->cache_dir, r->id, r->indexed_packs, &all, &r->index);
+    pthread_rwlock_unlock(&r->index_mu);
     if (e) { /* no room for it: then it stays in memory */
         err_free(e);
         index_cache_fini(&all);
@@ -194,10 +196,19 @@ bool repo_has_blob(struct repo *r, enum blob_type type, const struct digest *id,
                    uint64_t *bytes)
 {
     uint64_t unused;
-    pthread_mutex_lock(&r->mu);
+    pthread_rwlock_rdlock(&r->index_mu);
     bool found = index_bytes(&r->index, type, id, bytes ? bytes : &unused);
-    pthread_mutex_unlock(&r->mu);
+    pthread_rwlock_unlock(&r->index_mu);
     return found;
+}
+
+struct err *repo_add_to_index(struct repo *r, const struct digest *pack,
+                              const struct blob_entry *blobs, size_t n)
+{
+    pthread_rwlock_wrlock(&r->index_mu);
+    struct err *e = index_add_pack(&r->index, pack, blobs, n);
+    pthread_rwlock_unlock(&r->index_mu);
+    return e;
 }
 
 struct err *repo_write_index(struct repo_io *io, bool last)
@@ -276,7 +287,7 @@ static struct err *adopt(struct repo_io *io, const struct repo_file *f, uint64_t
     }
     TRY(e);
     pthread_mutex_lock(&r->mu);
-    e = index_add_pack(&r->index, &f->id, blobs, n);
+    e = repo_add_to_index(r, &f->id, blobs, n);
     r->unindexed_bytes += f->bytes;
     r->unindexed_blobs += n;
     bool due = repo_index_is_due(r);

@@ -59,39 +59,6 @@ struct err *repo_decode_blob(struct repo_io *io, const struct blob_entry *e,
     return bad;
 }
 
-struct verify {
-    struct hash *hash;
-    uint64_t bytes;
-};
-
-static struct err *add_to_hash(void *ctx, const void *data, size_t n)
-{
-    struct verify *v = ctx;
-    hash_add(v->hash, data, n);
-    v->bytes += n;
-    return NULL;
-}
-
-struct err *repo_verify_sealed(struct repo_io *io, const struct blob_entry *e,
-                               void *sealed)
-{
-    struct verify v = {.hash = NULL};
-    struct digest real;
-    char *frame = (char *)sealed + CRYPT_IV;
-    size_t n = e->length - CRYPT_OVERHEAD;
-    TRY(repo_check_size(e));
-    TRY(crypt_open(io->crypt, sealed, e->length, frame));
-    v.hash = hash_new();
-    struct err *bad = e->plain
-                          ? zst_unpack_to(io->zst, frame, n, e->plain, add_to_hash, &v)
-                          : add_to_hash(&v, frame, n);
-    hash_end(v.hash, &real);
-    TRY(bad);
-    if (e->plain && v.bytes != e->plain)
-        return err_new(ERR_CORRUPT, "it holds less than the index says");
-    return repo_verify_blob(e, &real);
-}
-
 struct err *repo_read_pack(struct repo *r, const struct digest *pack, uint64_t offset,
                            void *out, size_t n)
 {
@@ -122,11 +89,11 @@ static struct err *load_copy(void *out, struct repo_io *io, const struct blob_en
 static bool find_copy(struct repo *r, enum blob_type type, const struct digest *id,
                       size_t skip, struct blob_entry *entry, struct digest *pack)
 {
-    pthread_mutex_lock(&r->mu);
+    pthread_rwlock_rdlock(&r->index_mu);
     bool found = index_find(&r->index, type, id, skip, entry);
     if (found)
         *pack = index_pack(&r->index, entry->pack)->id;
-    pthread_mutex_unlock(&r->mu);
+    pthread_rwlock_unlock(&r->index_mu);
     return found;
 }
 

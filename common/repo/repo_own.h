@@ -26,6 +26,9 @@ struct repo {
     char session[40];   /* of the lock held; empty: none yet */
     repo_gate *gate;    /* NULL: everything may be stored */
     void *gate_ctx;
+    /* Who looks a blob up shares this lock and does not take mu: a scan asks for each
+     * file. Who changes the index holds both. */
+    pthread_rwlock_t index_mu;
     struct index index;
     struct idset claimed[BLOB_TYPES]; /* ids this process saves, not in the index yet */
     /* Packs being filled. Who appends takes one out and puts it back. */
@@ -66,6 +69,9 @@ struct repo_io {
     struct buf plain;     /* decrypted, still compressed */
 };
 
+/* Adds a stored pack to the index. Needs mu. */
+struct err *repo_add_to_index(struct repo *r, const struct digest *pack,
+                              const struct blob_entry *blobs, size_t n) MUST_USE;
 /* The index says how large a blob is; it may be a lie that costs memory. LIMIT. */
 struct err *repo_check_size(const struct blob_entry *e) MUST_USE;
 /* Uses one copy of a blob, or says what is wrong with it. */

@@ -49,7 +49,7 @@ static struct err *store_pack(struct repo_io *io, struct pack *pack)
     struct digest id;
     TRY(repo_note_failure(r, commit_pack(io, p, &id)));
     pthread_mutex_lock(&r->mu);
-    struct err *e = index_add_pack(&r->index, &id, p->blobs, p->n);
+    struct err *e = repo_add_to_index(r, &id, p->blobs, p->n);
     for (size_t i = 0; i < p->n; i++)
         idset_remove(&r->claimed[p->blobs[i].type], &p->blobs[i].id);
     r->unindexed_bytes += p->bytes;

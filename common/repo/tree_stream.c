@@ -3,16 +3,17 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/repo/reader.h"
 #include "common/repo/repo_own.h"
 
 enum { STEP = 64 << 10 }; /* of text that is parsed at once */
 
 struct tree_stream {
     struct digest id;
-    struct buf bytes;           /* the text; or, decrypted in place, its frame */
+    struct buf bytes;           /* the text; of a long list, what is stored */
     size_t at;                  /* parsed so far, of a text */
-    struct zst_reader *unpack;  /* NULL: bytes are the text */
-    char *room;                 /* of STEP bytes, with unpack */
+    struct repo_reader *source; /* of a long list's text, else NULL */
+    char *room;                 /* of STEP bytes, with source */
     struct tree_reader *reader; /* NULL: the end was told */
 };
 
@@ -22,7 +23,7 @@ void tree_stream_free(struct tree_stream *s)
         return;
     if (s->reader)
         err_free(tree_reader_end(s->reader, NULL));
-    zst_reader_free(s->unpack);
+    repo_reader_free(s->source);
     free(s->room);
     buf_fini(&s->bytes);
     free(s);
@@ -33,8 +34,7 @@ void tree_stream_free(struct tree_stream *s)
 static struct err *open_long(struct repo_io *io, const struct blob_entry *e,
                              struct tree_stream *s)
 {
-    TRY(repo_verify_sealed(io, e, s->bytes.data));
-    s->unpack = zst_reader_new(s->bytes.data + CRYPT_IV, e->length - CRYPT_OVERHEAD);
+    TRY(repo_reader_open_held(repo_io_repo(io), e, s->bytes.data, &s->source));
     s->room = mem_alloc(STEP);
     return NULL;
 }
@@ -55,7 +55,7 @@ struct err *tree_stream_of(struct repo_io *io, const struct blob_entry *e,
     s->bytes = *sealed;
     *sealed = (struct buf){0};
     TRY(repo_check_size(e));
-    if (e->plain > TREE_STREAM_EASY)
+    if (blob_entry_bytes(e) > TREE_STREAM_EASY)
         TRY(open_long(io, e, s));
     else
         TRY(open_short(io, e, s));
@@ -82,9 +82,9 @@ struct err *tree_stream_open(struct repo_io *io, const struct digest *id,
 
 static struct err *next_text(struct tree_stream *s, const char **text, size_t *n)
 {
-    if (s->unpack) {
+    if (s->source) {
         *text = s->room;
-        return zst_reader_next(s->unpack, s->room, STEP, n);
+        return repo_reader_read(s->source, s->room, STEP, n);
     }
     size_t left = s->bytes.len - s->at;
     *text = s->bytes.data + s->at;

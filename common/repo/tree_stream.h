@@ -1,7 +1,7 @@
 /* Reading a directory's list entry by entry. It is checked against its id as a whole
  * before the first is told. A list of up to TREE_STREAM_EASY bytes is held as it is; of a
- * longer one only what is stored, about 50 bytes an entry, and it is unpacked again while
- * it is read. */
+ * longer one only what is stored, about 50 bytes an entry, and it is decrypted and
+ * unpacked again while it is read. */
 #ifndef COMMON_REPO_TREE_STREAM_H
 #define COMMON_REPO_TREE_STREAM_H
 

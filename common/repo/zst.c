@@ -198,47 +198,6 @@ struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size
     return NULL;
 }
 
-struct zst_reader {
-    ZSTD_DCtx *ctx;
-    ZSTD_inBuffer in;
-    bool ended;
-};
-
-struct zst_reader *zst_reader_new(const void *frame, size_t frame_n)
-{
-    struct zst_reader *r = mem_zalloc(sizeof *r);
-    r->ctx = ZSTD_createDCtx();
-    assert(r->ctx);
-    r->in = (ZSTD_inBuffer){frame, frame_n, 0};
-    return r;
-}
-
-void zst_reader_free(struct zst_reader *r)
-{
-    if (!r)
-        return;
-    ZSTD_freeDCtx(r->ctx);
-    free(r);
-}
-
-struct err *zst_reader_next(struct zst_reader *r, void *out, size_t cap, size_t *got)
-{
-    ZSTD_outBuffer to = {out, cap, 0};
-    while (!r->ended && to.pos < cap) {
-        size_t before = r->in.pos, had = to.pos;
-        size_t left = ZSTD_decompressStream(r->ctx, &to, &r->in);
-        if (ZSTD_isError(left))
-            return err_new(ERR_CORRUPT, "bad zstd frame: %s", ZSTD_getErrorName(left));
-        r->ended = left == 0;
-        if (left && to.pos == had && r->in.pos == before)
-            return err_new(ERR_CORRUPT, "zstd frame is cut short");
-    }
-    if (r->ended && r->in.pos != r->in.size)
-        return err_new(ERR_CORRUPT, "bytes follow the zstd frame");
-    *got = to.pos;
-    return NULL;
-}
-
 static struct err *collect(void *ctx, const void *data, size_t n)
 {
     buf_add(ctx, data, n);

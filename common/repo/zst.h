@@ -56,13 +56,6 @@ struct err *zst_unpack_some(struct zst *z, const void *in, size_t *in_n, void *o
 /* Unpacks a frame of unknown size part by part. LIMIT: above `limit` bytes. */
 struct err *zst_unpack_to(struct zst *z, const void *frame, size_t frame_n, size_t limit,
                           zst_sink *sink, void *ctx) MUST_USE;
-/* The same at the caller's pace, for a frame that outlives it. */
-struct zst_reader;
-struct zst_reader *zst_reader_new(const void *frame, size_t frame_n);
-void zst_reader_free(struct zst_reader *r);
-/* Fills up to cap bytes; *got is 0 at the end of the frame only. */
-struct err *zst_reader_next(struct zst_reader *r, void *out, size_t cap,
-                            size_t *got) MUST_USE;
 /* Unpacks a frame of unknown size, appending to `out`. LIMIT: above `limit` bytes. */
 struct err *zst_unpack_all(struct zst *z, const void *frame, size_t frame_n, size_t limit,
                            struct buf *out) MUST_USE;

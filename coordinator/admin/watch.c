@@ -11,10 +11,14 @@
 static const char *round_activity(const struct run *r, size_t node)
 {
     bool done = r->round.nodes[node].done;
+    if (r->round.nodes[node].out)
+        return "left out";
     switch (r->round.sm.state) {
     case ROUND_PREPARING:
         return done ? "prepared" : "preparing";
     case ROUND_FREEZING:
+        if (r->round.nodes[node].call == CALL_NONE) /* of a later wave */
+            return "waiting";
         return done ? "frozen" : "freezing";
     case ROUND_CAPTURING:
         return done ? "captured" : "capturing";
@@ -76,9 +80,9 @@ static Stillpoint__V1__SetEvent *event_of(struct coord *c, const struct set_entr
         p->bytes_read = part->bytes_read;
         p->bytes_stored = part->bytes_stored;
         pb_set(&p->activity, part_state_text(part->state));
-        if (e->run)
+        if (e->run && run_is_planned(part))
             fill_round(e->run, part->node, p);
-        else
+        else if (!e->run)
             fill_task(c, e->record->set, part, p);
         *PB_APPEND(ev, progress) = p;
     }

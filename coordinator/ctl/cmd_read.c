@@ -103,16 +103,22 @@ static int run_check(struct ctl *c)
                                 "a part of them (1/8)",
                                 share),
                         CTL_USAGE);
-    int rc = repo_access_open(c, false, true, &a);
+    int rc = repo_access_want(c, REPO_WANT_LOCK | REPO_WANT_EARLY, &a);
     if (rc)
         return rc;
     struct err *e = check_run(a.repo, &opts, &r);
     ctl_status_end(c);
-    repo_print_problems(c, &r.problems);
-    if (!e || problems_total(&r.problems))
-        print_check(c, &r);
+    /* What is found beside somebody who removes things means nothing. */
+    rc = repo_access_settle(c, &a);
+    if (!rc) {
+        repo_print_problems(c, &r.problems);
+        if (!e || problems_total(&r.problems))
+            print_check(c, &r);
+        rc = e ? ctl_fail(c, STEAL(e), CTL_FAILED) : CTL_OK;
+    }
+    err_free(e);
     check_result_fini(&r);
-    return e ? ctl_fail(c, e, CTL_FAILED) : CTL_OK;
+    return rc;
 }
 
 /* ---- restore ---- */
@@ -194,7 +200,9 @@ static int finish_restore(struct ctl *c, struct repo_access *a, const struct dig
     if (!e || problems)
         print_restore(c, &r, opts->dry_run);
     restore_result_fini(&r);
-    return e ? ctl_fail(c, e, problems ? CTL_PARTIAL : CTL_FAILED) : CTL_OK;
+    int rc = e ? ctl_fail(c, e, problems ? CTL_PARTIAL : CTL_FAILED) : CTL_OK;
+    int late = repo_access_settle(c, a);
+    return rc ? rc : late;
 }
 
 static bool parse_existing(const char *text, enum restore_existing *out)
@@ -233,7 +241,7 @@ static int run_restore_with(struct ctl *c, const struct restore_opts *given)
     const char *wrong = wrong_options(&opts);
     if (wrong)
         return ctl_fail(c, err_new(ERR_INVALID, "%s", wrong), CTL_USAGE);
-    int rc = repo_access_open(c, true, true, &a);
+    int rc = repo_access_want(c, REPO_WANT_INDEX | REPO_WANT_LOCK | REPO_WANT_EARLY, &a);
     if (rc)
         return rc;
     struct err *e = repo_find_snapshot(a.io, c->args[0], &s);

@@ -87,9 +87,7 @@ int repo_access_other(const struct ctl *c, const char *url_option,
     if (e)
         return ctl_fail(c, e, CTL_FAILED);
     /* The index was read meanwhile; who stores goes on until there is something to. */
-    if (out->lock && !(want & REPO_WANT_EARLY))
-        e = repo_lock_settle(out->lock);
-    return e ? ctl_fail(c, e, lock_code(e)) : CTL_OK;
+    return want & REPO_WANT_EARLY ? CTL_OK : repo_access_settle(c, out);
 }
 
 int repo_access_want(const struct ctl *c, unsigned want, struct repo_access *out)
@@ -101,6 +99,12 @@ int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_acc
 {
     return repo_access_want(
         c, (index ? REPO_WANT_INDEX : 0u) | (lock ? REPO_WANT_LOCK : 0u), out);
+}
+
+int repo_access_settle(const struct ctl *c, struct repo_access *a)
+{
+    struct err *e = a->lock ? repo_lock_settle(a->lock) : NULL;
+    return e ? ctl_fail(c, e, lock_code(e)) : CTL_OK;
 }
 
 void repo_access_close(struct repo_access *a)

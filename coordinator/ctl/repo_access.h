@@ -40,7 +40,7 @@ enum repo_want {
     REPO_WANT_CACHE = 32,    /* the index from --cache-dir, where it is still right */
     REPO_WANT_REMOVE = 16,   /* permission to remove what is no lock */
     REPO_WANT_EARLY = 64,    /* before it is known whether the lock holds: for who stores
-                                in the end, which waits for that */
+                                in the end, which waits for that, or settles himself */
 };
 
 /* Opens the repository. Returns CTL_OK, or the exit status after saying why. */
@@ -51,6 +51,8 @@ int repo_access_other(const struct ctl *c, const char *url_option,
                       struct repo_access *out);
 /* repo_access_want() with the index (from the cache) and a shared lock, if asked. */
 int repo_access_open(const struct ctl *c, bool index, bool lock, struct repo_access *out);
+/* For who began early and only reads: did the lock hold? Returns as repo_access_want. */
+int repo_access_settle(const struct ctl *c, struct repo_access *a);
 void repo_access_close(struct repo_access *a);
 #define AUTO_ACCESS CLEANUP(repo_access_close)
 

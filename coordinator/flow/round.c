@@ -7,6 +7,7 @@
 
 #include "common/base/mem.h"
 #include "coordinator/flow/recover.h"
+#include "coordinator/flow/waves.h"
 
 /*  PLANNED ─START→ OPENING → PREPARING → FREEZING → CAPTURING → RECORDING → CAPTURED
  *     │               │           └─────────┴───────────┴──→ ABORTING → ABORTED
@@ -251,49 +252,19 @@ static void abort_without_members(struct round *r, int64_t now_ms, struct round_
 static void advance(struct round *r, const struct round_event *ev,
                     struct round_acts *out);
 
-/* How long a wave may take: all of freeze_timeout. In a relaxed round a silent node costs
- * the waves behind it nothing of their share, and each has its share, however late. */
-static int64_t wave_deadline(const struct round *r, int64_t now_ms)
-{
-    int64_t n = (int64_t)r->conf.n_waves;
-    if (!r->conf.relaxed)
-        return r->freeze_from_ms + r->conf.freeze_timeout_ms;
-    int64_t at_ms =
-        r->freeze_from_ms + r->conf.freeze_timeout_ms * ((int64_t)r->wave + 1) / n;
-    int64_t share_ms = r->conf.freeze_timeout_ms / n;
-    return now_ms + share_ms > at_ms ? now_ms + share_ms : at_ms;
-}
-
 static void freeze_wave(struct round *r, int64_t now_ms, struct round_acts *out)
 {
-    r->deadline_ms = wave_deadline(r, now_ms);
+    r->deadline_ms = waves_deadline_ms(r, now_ms);
     for (size_t i = 0; i < r->conf.n_nodes; i++)
         if (r->nodes[i].wave == r->wave && !r->nodes[i].out)
             call_node(r, i, CALL_FREEZE, out);
-}
-
-/* The first wave stays frozen until the last one is captured: the sum of what each wave's
- * slowest node expects. One wave is judged by its agents. */
-static int64_t predict(const struct round *r)
-{
-    int64_t sum_ms = 0;
-    for (size_t wave = 0; wave < r->conf.n_waves; wave++) {
-        int64_t slowest_ms = 0;
-        for (size_t i = 0; i < r->conf.n_nodes; i++) {
-            const struct round_node *n = &r->nodes[i];
-            if (n->wave == wave && !n->out && n->predicted_ms > slowest_ms)
-                slowest_ms = n->predicted_ms;
-        }
-        sum_ms += slowest_ms;
-    }
-    return sum_ms;
 }
 
 /* PROTOCOL.md step 2: every agent is prepared. */
 static void begin_freeze(struct round *r, const struct round_event *ev,
                          struct round_acts *out)
 {
-    int64_t pause_ms = predict(r);
+    int64_t pause_ms = waves_predict_ms(r);
     if (r->conf.n_waves > 1 && pause_ms > r->conf.hold_limit_ms / 2) {
         AUTO(str)
         char *why = mem_printf(

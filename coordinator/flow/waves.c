@@ -92,3 +92,29 @@ size_t waves_find(const struct wave *waves, size_t n_waves, const char *node)
                 return w;
     return 0;
 }
+
+int64_t waves_deadline_ms(const struct round *r, int64_t now_ms)
+{
+    int64_t n = (int64_t)r->conf.n_waves;
+    if (!r->conf.relaxed)
+        return r->freeze_from_ms + r->conf.freeze_timeout_ms;
+    int64_t at_ms =
+        r->freeze_from_ms + r->conf.freeze_timeout_ms * ((int64_t)r->wave + 1) / n;
+    int64_t share_ms = r->conf.freeze_timeout_ms / n;
+    return now_ms + share_ms > at_ms ? now_ms + share_ms : at_ms;
+}
+
+int64_t waves_predict_ms(const struct round *r)
+{
+    int64_t sum_ms = 0;
+    for (size_t wave = 0; wave < r->conf.n_waves; wave++) {
+        int64_t slowest_ms = 0;
+        for (size_t i = 0; i < r->conf.n_nodes; i++) {
+            const struct round_node *n = &r->nodes[i];
+            if (n->wave == wave && !n->out && n->predicted_ms > slowest_ms)
+                slowest_ms = n->predicted_ms;
+        }
+        sum_ms += slowest_ms;
+    }
+    return sum_ms;
+}

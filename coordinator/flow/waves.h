@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "common/base/err.h"
+#include "coordinator/flow/round.h"
 
 enum { WAVES_MAX = 16 };
 
@@ -25,5 +26,13 @@ struct err *waves_check(char *const *partitions, size_t n, const struct wave *wa
                         size_t n_waves) MUST_USE;
 /* The wave of a node's partitions, from 0; 0 if it is in none. */
 size_t waves_find(const struct wave *waves, size_t n_waves, const char *node);
+
+/* Until when the wave that a round freezes now has time: all of freeze_timeout. In a
+ * relaxed round a silent node costs the waves behind it nothing of their share, and each
+ * has its share, however late. */
+int64_t waves_deadline_ms(const struct round *r, int64_t now_ms);
+/* The pause to expect: the first wave stays frozen until the last one is captured, so it
+ * is the sum of what each wave's slowest node expects. */
+int64_t waves_predict_ms(const struct round *r);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "common/base/mem.h"
 #include "common/obs/log.h"
+#include "common/wire/utf8.h"
 #include "common/wire/wire.h"
 #include "coordinator/shell/run.h"
 
@@ -68,7 +69,9 @@ static Stillpoint__V1__SetRecord *new_record(const struct group_entry *g, const 
         pb_set(&p->path, plan->parts[i].path);
         if (plan->parts[i].error) {
             p->state = STILLPOINT__V1__PART_STATE__PART_MISSING;
-            pb_set(&p->error, plan->parts[i].error);
+            AUTO(str)
+            char *why = utf8_printable(plan->parts[i].error, ROUND_ERROR_BYTES);
+            pb_set(&p->error, why);
         }
         *PB_APPEND(d, parts) = p;
     }

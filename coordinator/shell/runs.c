@@ -9,6 +9,7 @@
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 #include "common/wire/pbjson.h"
+#include "common/wire/utf8.h"
 #include "common/wire/wire.h"
 #include "coordinator/shell/run.h"
 
@@ -246,8 +247,10 @@ static void fill_error(const struct run *r, size_t i, Stillpoint__V1__Part *p)
     for (size_t k = 0; !why && k < r->n_nodes; k++)
         if (strcmp(r->nodes[k].name, p->node) == 0)
             why = r->round.nodes[k].error;
-    if (why)
-        pb_set(&p->error, why);
+    if (!why)
+        return;
+    AUTO(str) char *text = utf8_printable(why, ROUND_ERROR_BYTES); /* an agent's word */
+    pb_set(&p->error, text);
 }
 
 /* PROTOCOL.md step 4.2: what is not proved is not in the cut. */

@@ -36,6 +36,7 @@ state_of_etcd() {
 # Requests that agents obeyed, and those that they refused for their token.
 count_in_agents() { cat "$LAB"/log/agent-* | grep -cE "$1" || true; }
 
+somebody_leads() { [[ $(leader) == coord-* ]]; }
 leads() { [[ $(leader) == "$1" ]]; }
 standby_of() { if [[ $1 == coord-1 ]]; then echo coord-2; else echo coord-1; fi; }
 lines() { wc -l <"$LAB/log/$1"; }
@@ -84,6 +85,7 @@ wakes() {
 
 round() { # WAY
     local old new since
+    lab_wait 20 somebody_leads || { echo "nobody leads" && return 1; }
     old=$(leader)
     new=$(standby_of "$old")
     lab_wait 20 lab_all_ready

@@ -213,6 +213,27 @@ void proved_parts(const struct round *r, unsigned parts[SIM_NODES])
             1u << atoi(r->proofs[i].part.text + strlen("db-"));
 }
 
+/* The token of the coordinator that sent the call, if its round lasts. */
+static int64_t token_of_call(const struct world *w, int set, uint64_t call)
+{
+    for (int c = 0; c < SIM_COORDS; c++) {
+        const struct sim_run *run = &w->coords[c].runs[set];
+        for (size_t i = 0; run->active && i < run->n_calls; i++)
+            if (run->calls[i].id == call)
+                return run->lock;
+    }
+    return 0;
+}
+
+void check_inspected(const struct world *w, const struct sim_node *n,
+                     const struct session *s, uint64_t call)
+{
+    const struct session *durable = sessions_find(&n->durable, &s->set);
+    int64_t token = token_of_call(w, sim_set_number(&s->set), call);
+    if (token && (!durable || durable->token.revision < token))
+        check_failed(w, "I3: Inspect was answered before its token was journaled");
+}
+
 void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind)
 {
     int set = sim_set_number(&s->set);

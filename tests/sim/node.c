@@ -175,6 +175,8 @@ static void reply(struct world *w, struct sim_node *n, struct session_act *act, 
                        .copy = act->set ? copy_of(act->set) : NULL};
     if (!a.err)
         check_answer(w, n, act->set, (int)act->call_kind);
+    if (!a.err && act->call_kind == SESSION_EV_INSPECT)
+        check_inspected(w, n, act->set, a.id);
     if (w->cut_from[coord][n->index] || chance(w, w->faults.lose_permille)) {
         drop_answer(&a);
         return;

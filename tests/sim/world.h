@@ -438,6 +438,11 @@ void check_may_freeze(const struct world *w, const struct sim_run *run, size_t n
 bool check_proofs(const struct world *w, int set, const struct round *r);
 /* Which partitions of each node they prove, as bits. */
 void proved_parts(const struct round *r, unsigned parts[SIM_NODES]);
+/* Step 6.1: this call's token is durable, so that what is late of an older one is
+ * refused.
+ */
+void check_inspected(const struct world *w, const struct sim_node *n,
+                     const struct session *s, uint64_t call);
 /* I7: the same request, the same answer. */
 void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind);
 /* I11 and leaks, once faults have stopped and time has passed. */

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/xattr.h>
 
 #include "common/base/mem.h"
@@ -201,6 +202,77 @@ START_TEST(holes_come_back_as_holes)
 }
 END_TEST
 
+/* How many of the pages [from, to) of the file are in memory. */
+static size_t cached_pages(const char *path, size_t from, size_t to)
+{
+    enum { PAGE = 4096 };
+    unsigned char in[4096];
+    size_t n = 0;
+    int fd = open(path, O_RDONLY);
+    ck_assert_int_ge(fd, 0);
+    void *map =
+        mmap(NULL, (to - from) * PAGE, PROT_READ, MAP_SHARED, fd, (off_t)(from * PAGE));
+    ck_assert_ptr_ne(map, MAP_FAILED);
+    ck_assert_uint_le(to - from, sizeof in);
+    ck_assert_int_eq(mincore(map, (to - from) * PAGE, in), 0);
+    for (size_t i = 0; i < to - from; i++)
+        n += in[i] & 1;
+    munmap(map, (to - from) * PAGE);
+    close(fd);
+    return n;
+}
+
+static bool can_be_direct(const char *path)
+{
+    struct statx st;
+    ck_assert_int_eq(statx(AT_FDCWD, path, 0, STATX_DIOALIGN, &st), 0);
+    return (st.stx_mask & STATX_DIOALIGN) && st.stx_dio_offset_align;
+}
+
+/* Noise with a hole that begins and ends inside of blocks, the same noise again at
+ * another distance from a block's start, and an odd length. */
+START_TEST(a_large_file_is_the_same_whichever_way_it_is_written)
+{
+    enum { BYTES = (11 << 20) + 123, HOLE = (5 << 20) + 77, COPY = (7 << 20) + 1001 };
+    struct backup_result made;
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(str) char *data = mem_zalloc(BYTES);
+    AUTO(str) char *got = mem_alloc(BYTES);
+    temp_noise(3, data, HOLE);
+    temp_noise(4, data + HOLE + (1 << 20), COPY - HOLE - (1 << 20));
+    memcpy(data + COPY, data, BYTES - COPY);
+    ck_assert_int_eq(mkdir(temp_path("src"), 0700), 0);
+    temp_write("src/large", data, BYTES);
+    const struct backup_opts b = {
+        .source = temp_path("src"), .path = "/s", .hostname = "h"};
+    ck_ok(backup_run(r, &b, &made));
+    backup_result_fini(&made);
+    for (int way = RESTORE_WRITES_QUICKEST; way <= RESTORE_WRITES_DIRECT; way++) {
+        struct restore_result res;
+        struct stat st;
+        char name[32];
+        snprintf(name, sizeof name, "out%d", way);
+        const struct restore_opts o = {
+            .target = temp_path(name), .strip = "/s", .writes = (enum restore_writes)way};
+        ck_ok(restore_run(r, &made.tree, &o, &res));
+        restore_result_fini(&res);
+        snprintf(name, sizeof name, "out%d/large", way);
+        size_t cached = cached_pages(temp_path(name), 0, (HOLE >> 12) - 16);
+        if (way != RESTORE_WRITES_DIRECT)
+            ck_assert_uint_gt(cached, 64);
+        else if (can_be_direct(temp_path(name)))
+            ck_assert_uint_le(cached, 64);
+        int fd = open(temp_path(name), O_RDONLY);
+        ck_assert_int_eq(fstat(fd, &st), 0);
+        ck_assert_int_eq(st.st_size, BYTES);
+        ck_assert_int_eq(read(fd, got, BYTES), BYTES);
+        ck_assert_int_eq(memcmp(data, got, BYTES), 0);
+        ck_assert_int_le(st.st_blocks, (BYTES - (1 << 20)) / 512 + 32);
+        close(fd);
+    }
+}
+END_TEST
+
 START_TEST(includes_choose_and_missing_ones_are_told)
 {
     static const char *const includes[] = {"/s/a/b", "/s/none"};
@@ -342,6 +414,7 @@ int main(void)
     tcase_add_test(tc, hard_links_do_not_reach_outside);
     tcase_add_test(tc, a_damaged_file_is_named_and_not_left_behind);
     tcase_add_test(tc, holes_come_back_as_holes);
+    tcase_add_test(tc, a_large_file_is_the_same_whichever_way_it_is_written);
     tcase_add_test(tc, includes_choose_and_missing_ones_are_told);
     tcase_add_test(tc, paths_beyond_path_max_are_restored);
     tcase_add_test(tc, opening_beneath_refuses_links_and_climbing);

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "common/repo/lock_watch.h"
+#include "common/store/layer.h"
 #include "tests/unit/engine/temp_repo.h"
 
 /* ---- waiting ---- */
@@ -284,6 +285,41 @@ START_TEST(what_is_stored_waits_for_the_verdict)
 }
 END_TEST
 
+/* A store that takes long to store the first lock; another machine is quicker. */
+static struct repo *rival;
+
+static struct err *dawdle(struct layer *l, struct store_call *call)
+{
+    (void)l;
+    if (call->op != STORE_PUT || !rival)
+        return NULL;
+    plant_exclusive(rival);
+    rival = NULL;
+    nanosleep(&(const struct timespec){0, 150000000}, NULL);
+    return NULL;
+}
+
+/* Else its index would be read while the other one removes packs, and the other one be
+ * gone when it is looked for. */
+START_TEST(a_lock_that_took_long_is_decided_before_anything_is_read)
+{
+    static const struct layer_hooks hooks = {.before = dawdle};
+    struct repo_lock *l = NULL;
+    struct store *inner = NULL;
+    struct repo *slow = NULL;
+    temp_enter();
+    AUTO(repo) struct repo *r = temp_open(false);
+    struct layer *layer = mem_zalloc(sizeof *layer);
+    ck_ok(store_open(temp_path("repo"), 0, &inner));
+    layer_setup(layer, inner, &hooks, NULL);
+    ck_ok(repo_open(&layer->store, "pw", 2, &slow));
+    rival = r;
+    ck_err(repo_lock_begin(slow, LOCK_SHARED, &l), ERR_CONFLICT);
+    ck_assert_uint_eq(count(r, REPO_LOCK), 1);
+    repo_close(slow);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("lock");
@@ -302,5 +338,6 @@ int main(void)
     tcase_add_test(tc, nothing_is_stored_before_the_lock_is_decided);
     tcase_add_test(tc, what_is_stored_waits_for_the_verdict);
     tcase_add_test(tc, a_claim_reads_as_it_was_written);
+    tcase_add_test(tc, a_lock_that_took_long_is_decided_before_anything_is_read);
     return suite_main("locks", tc);
 }

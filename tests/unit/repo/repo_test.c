@@ -337,7 +337,7 @@ START_TEST(a_blob_is_read_in_parts)
         }
         ck_ok(repo_save_blob(io, BLOB_DATA, whole.data, whole.len, &id, &saved));
         ck_ok(repo_flush(io));
-        ck_ok(repo_reader_open(r, BLOB_DATA, &id, &rd));
+        ck_ok(repo_reader_open(io, BLOB_DATA, &id, &rd));
         for (size_t n = 1; n;) {
             ck_ok(repo_reader_read(rd, buf_room(&got, 100003), 100003, &n));
             got.len += n;
@@ -348,7 +348,7 @@ START_TEST(a_blob_is_read_in_parts)
         ck_assert(repo_locate(r, BLOB_DATA, &id, &e, &pack));
         ck_assert_int_eq(e.plain == 0, plain);
         temp_flip(REPO_DATA, &pack);
-        ck_err(repo_reader_open(r, BLOB_DATA, &id, &rd), ERR_CORRUPT);
+        ck_err(repo_reader_open(io, BLOB_DATA, &id, &rd), ERR_CORRUPT);
     }
 }
 END_TEST
