@@ -171,7 +171,7 @@ static void predict(struct check *k)
     for (size_t i = 0; i < r->n_parts; i++) {
         PartCheck *p = r->parts[i];
         const struct check_node *node = node_of(k, p->node, &parts[n].node);
-        if (!node)
+        if (!node || p->error[0])
             continue;
         p->round_trip_us = node->round_trip_us;
         parts[n].flush_ms = p->flush_ms;

@@ -132,9 +132,10 @@ static struct err *read_part(struct run *r, size_t i,
     TRY_CTX(predict_check(m->predicted_pause_ms, m->flush_ms), "partition '%s'",
             p->partition);
     p->predicted_pause_ms = m->predicted_pause_ms;
-    *sum_ms += m->predicted_pause_ms;
-    if (!m->error[0])
+    if (!m->error[0]) {
+        *sum_ms += m->predicted_pause_ms; /* what is refused pauses nobody */
         return NULL;
+    }
     if (!r->round.conf.relaxed || run_is_required(r, p))
         return err_new(ERR_CONFLICT, "partition '%s': %s", p->partition, m->error);
     free(r->part_errors[i]);

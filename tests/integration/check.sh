@@ -212,6 +212,20 @@ check_hooks() {
     done
 }
 
+# A relaxed group does without what cannot be: the check says so, and a rehearsal freezes the others.
+check_relaxed() {
+    group_of easy 2s node-1/ledger node-2/ledger node-1/copied-1
+    printf 'consistency: relaxed\n' >>"$LAB/etc/easy.yaml"
+    fallocate -l 120M "$LAB/copied/1/more"
+    "$cli" group apply -f "$LAB/etc/easy.yaml" -q
+    says "a relaxed group is taken without one" 0 'a set would be taken without 1 of 3 partitions' "$cli" group check easy
+    says "and rehearsed without it" 0 'node-2/ledger .* [0-9.]+$' "$cli" group check easy --rehearse
+    printf 'required: [node-1/copied-1]\n' >>"$LAB/etc/easy.yaml"
+    "$cli" group apply -f "$LAB/etc/easy.yaml" -q
+    says "but not if it requires it" 1 "a set would be refused: 'node-1/copied-1' is required" "$cli" group check easy
+    rm "$LAB/copied/1/more"
+}
+
 not() { ! "$@"; }
 
 check_bad_calls() {
@@ -243,6 +257,7 @@ check_predictions
 check_refusals
 check_orphan
 check_hooks
+check_relaxed
 check_bad_calls
 says "at the end a set is COMPLETE" 0 COMPLETE "$cli" set create ledger --watch
 check "and no lock is left" lab_wait 5 no_locks
