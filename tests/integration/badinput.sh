@@ -22,21 +22,6 @@ finish() {
     lab_down
 }
 
-# says NAME STATUS PATTERN COMMAND…: ends with that status, and its output matches.
-says() {
-    local name=$1 want=$2 pattern=$3 got output
-    shift 3
-    output=$("$@" 2>&1 </dev/null)
-    got=$?
-    if ((got != want)); then
-        not_ok "$name" "exit status $got instead of $want: $(head -c 600 <<<"$output")"
-    elif ! grep -Eq -- "$pattern" <<<"$output"; then
-        not_ok "$name" "no /$pattern/ in: $(head -c 600 <<<"$output")"
-    else
-        ok "$name"
-    fi
-}
-
 # ---- files ----
 
 # A file that is right but for the line put in place of the one that begins with $2.

@@ -15,21 +15,6 @@ cd "$(dirname "$0")/../.." || exit 1
 LAB_NODES=2 LAB_LEASE=3s
 trap 'lab_down' EXIT
 
-# says NAME STATUS PATTERN COMMAND…: ends with that status, and its output matches.
-says() {
-    local name=$1 want=$2 pattern=$3 got output
-    shift 3
-    output=$("$@" 2>&1 </dev/null)
-    got=$?
-    if ((got != want)); then
-        not_ok "$name" "exit status $got instead of $want: $(tail -c 600 <<<"$output")"
-    elif ! grep -Eq -- "$pattern" <<<"$output"; then
-        not_ok "$name" "no /$pattern/ in: $(tail -c 600 <<<"$output")"
-    else
-        ok "$name"
-    fi
-}
-
 # group_of NAME HOLD_LIMIT PARTITION…
 group_of() {
     local name=$1 hold=$2 p

@@ -13,19 +13,6 @@ LAB_NODES=1
 cli=$(realpath "$BUILD")/stillpoint
 trap 'lab_down' EXIT
 
-# says NAME STATUS PATTERN COMMAND…: ends with that status, and its output matches.
-says() {
-    local name=$1 want=$2 pattern=$3 got output
-    shift 3
-    output=$("$@" 2>&1 </dev/null)
-    got=$?
-    if ((got == want)) && grep -Eq -- "$pattern" <<<"$output"; then
-        ok "$name"
-    else
-        not_ok "$name" "status $got, wanted $want and /$pattern/: $(head -c 400 <<<"$output")"
-    fi
-}
-
 commands() { "$cli" --help | awk '/^Commands:/ { on = 1; next } /^$/ { on = 0 } on { print $1, $2 }'; }
 
 each_has_help() {

@@ -17,21 +17,6 @@ DRILLS=${DRILLS-kill-agent-frozen pause-agent-frozen kill-guardian hold-expires 
 rolled=""
 trap 'lab_down' EXIT
 
-# says NAME STATUS PATTERN COMMAND…: ends with that status, and its output matches.
-says() {
-    local name=$1 want=$2 pattern=$3 got output
-    shift 3
-    output=$("$@" 2>&1 </dev/null)
-    got=$?
-    if ((got != want)); then
-        not_ok "$name" "exit status $got instead of $want: $(tail -c 600 <<<"$output")"
-    elif ! grep -Eq -- "$pattern" <<<"$output"; then
-        not_ok "$name" "no /$pattern/ in: $(tail -c 600 <<<"$output")"
-    else
-        ok "$name"
-    fi
-}
-
 # What a service manager does: whatever has died is started again.
 revive() {
     local n kind

@@ -13,17 +13,6 @@ LAB_NODES=2
 . tests/integration/ledger.sh
 trap 'lab_down' EXIT
 
-says() { # NAME PATTERN COMMAND…: the command fails with status 1 and says so
-    local name=$1 pattern=$2 output status
-    shift 2
-    output=$("$@" 2>&1)
-    status=$?
-    if ((status == 1)) && grep -Eq -- "$pattern" <<<"$output"; then
-        ok "$name"
-    else
-        not_ok "$name" "status $status: $(tr '\n' ' ' <<<"$output")"
-    fi
-}
 proves() { # PATTERN COMMAND…
     local pattern=$1 output
     shift
@@ -47,7 +36,7 @@ sealed() {
 edited() {
     jq "$3" "$LAB/out/set.json" >"$LAB/out/edited.json" && sealed "$LAB/out/edited.json"
     if cmp -s "$LAB/out/set.json" "$LAB/out/edited.json"; then not_ok "$1" "nothing was changed"; return; fi
-    says "$1" "$2" offline "$LAB/out/edited.json"
+    says "$1" 1 "$2" offline "$LAB/out/edited.json"
 }
 
 lab_up
@@ -112,17 +101,17 @@ edited "a part left out" "domain|part" "del(.parts[1])"
 
 cp "$LAB/out/set.json" "$LAB/out/plain.json" && cp "$LAB/out/set.json.sig" "$LAB/out/plain.json.sig"
 sed -i 's/"path": "/&\/elsewhere/' "$LAB/out/plain.json" # which no agent signed
-says "what nobody signed but the coordinator" "set.json: not what" offline "$LAB/out/plain.json"
+says "what nobody signed but the coordinator" 1 "set.json: not what" offline "$LAB/out/plain.json"
 rm "$LAB/out/plain.json.sig"
-says "no seal" "signature is stored beside" offline "$LAB/out/plain.json"
+says "no seal" 1 "signature is stored beside" offline "$LAB/out/plain.json"
 
 deploy/certs init "$LAB/pki2" "$(basename "$LAB")" >/dev/null
-says "another authority" "not vouched for" "$cli" set prove "$set_id" --offline "$LAB/out/set.json" --ca "$LAB/pki2/ca.pem"
+says "another authority" 1 "not vouched for" "$cli" set prove "$set_id" --offline "$LAB/out/set.json" --ca "$LAB/pki2/ca.pem"
 printf 'x' >"$LAB/out/none"
-says "no authority" "holds no certificate" "$cli" set prove "$set_id" --offline "$LAB/out/set.json" --ca "$LAB/out/none"
-says "another set's record" "record of set '$set_id'" "$cli" set prove other --offline "$LAB/out/set.json" --ca "$LAB/pki/ca.pem"
+says "no authority" 1 "holds no certificate" "$cli" set prove "$set_id" --offline "$LAB/out/set.json" --ca "$LAB/out/none"
+says "another set's record" 1 "record of set '$set_id'" "$cli" set prove other --offline "$LAB/out/set.json" --ca "$LAB/pki/ca.pem"
 
 snapshot=$(jq -r '.parts[0].snapshotId' "$LAB/out/set.json")
 restic --no-cache -q -r "$repo" -p "$LAB/etc/password" forget "$snapshot" >/dev/null
-says "a snapshot that is gone" "part '$node/ledger': snapshot ${snapshot:0:8}" from_repo "$repo"
+says "a snapshot that is gone" 1 "part '$node/ledger': snapshot ${snapshot:0:8}" from_repo "$repo"
 report

@@ -15,6 +15,21 @@ check() {
     if said=$("$@" 2>&1); then ok "$name"; else not_ok "$name" "$(tail -n 3 <<<"$said" | tr '\n' ' ')"; fi
 }
 
+# says NAME STATUS PATTERN COMMAND…: ends with that status, and its output matches.
+says() {
+    local name=$1 want=$2 pattern=$3 got output
+    shift 3
+    output=$("$@" 2>&1 </dev/null)
+    got=$?
+    if ((got != want)); then
+        not_ok "$name" "exit status $got instead of $want: $(tail -c 600 <<<"$output")"
+    elif ! grep -Eq -- "$pattern" <<<"$output"; then
+        not_ok "$name" "no /$pattern/ in: $(tail -c 600 <<<"$output")"
+    else
+        ok "$name"
+    fi
+}
+
 report() {
     printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
     ((failed == 0))
