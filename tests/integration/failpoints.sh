@@ -17,3 +17,4 @@ wish() {
 
 # Such tests ask whether writers go on, not how much they get done.
 export LEDGER_PACE_MS=5
+export LSAN_OPTIONS=suppressions=$PWD/tests/lint/lsan.supp:print_suppressions=0
