@@ -509,18 +509,13 @@ START_TEST(a_capture_that_nobody_answered_for_goes_when_its_node_registers)
 }
 END_TEST
 
-static void sleep_when_freezing(struct world *w, int coord, enum round_state to)
-{
-    if (to == ROUND_FREEZING && !w->armed++)
-        coord_pause(w, coord, true);
-}
-
 /* Longer than freeze_timeout, shorter than the lease and the hold: no wave is left out
  * for a time in which nobody asked it. */
 START_TEST(waves_that_a_sleeping_coordinator_delays_have_their_share)
 {
     struct world *w = started_relaxed(193);
-    w->on_round = sleep_when_freezing;
+    fatal = ROUND_FREEZING;
+    w->on_round = pause_on_state;
     world_run(w, SIM_FREEZE_TIMEOUT_MS + 1500);
     ck_assert_int_eq(w->armed, 1);
     for (int i = 0; i < SIM_COORDS; i++)
