@@ -51,8 +51,7 @@ without_two() {
     lab_wait 40 lab_all_ready || { not_ok "without two" "not ready" && return; }
     victim=$(cat "$LAB/run/coord-1.pid")
     beats_start
-    begin_set || { not_ok "without two" "no set" && return; }
-    lab_wait 20 stands_still "$victim" || { not_ok "without two" "never all frozen" && return; }
+    begin_set_until_stopped "$victim" || { not_ok "without two" "never all frozen: $(cat "$LAB/log/create")" && return; }
     member STOP 2
     member STOP 3
     kill -CONT "$victim"
@@ -61,6 +60,8 @@ without_two() {
     member CONT 2
     member CONT 3
     lab_wait 60 all_healthy
+    wait "$asking"
+    lab_wait 40 newest_set || { not_ok "without two" "no set: $(cat "$LAB/log/create")" && return; }
     judge "two members lost while all is frozen"
 }
 sets_fail() { ! timeout 15 "$cli" set create ledger; }

@@ -123,25 +123,16 @@ stops_at() {
     esac
 }
 
-# The set of this case, though whoever began it may not have been told.
-newest_set() {
-    id=$(set_ids | head -n 1)
-    [[ -n $id && $id != "$id_before" ]]
-}
-
 case_of() { # LINK FAULT PHASE
-    local name="$3: $2 between agent and coordinator" stop victim asking
+    local name="$3: $2 between agent and coordinator" stop victim
     [[ $1 == agent ]] || name="$3: $2 between coordinator and etcd"
     read -r -a stop <<<"$(stops_at "$3")"
     lab_wait 40 lab_all_ready || { not_ok "$name" "not ready" && return; }
     etcd_port=$(etcd_in_use) || { not_ok "$name" "no connection to etcd is seen" && return; }
-    id_before=$(set_ids | head -n 1)
     beats_start
     victim=$(cat "$LAB/run/${stop[0]}.pid")
     wish "${stop[0]}" "${stop[1]}:stop"
-    timeout 30 "$cli" set create ledger >"$LAB/log/create" 2>&1 &
-    asking=$!
-    lab_wait 20 stands_still "$victim" || { not_ok "$name" "the phase is not reached" && return; }
+    begin_set_until_stopped "$victim" || { not_ok "$name" "the phase is not reached" && return; }
     begin_fault "$1" "$2" || { kill -CONT "$victim" && not_ok "$name" "no such fault here" && return; }
     kill -CONT "$victim"
     # It outlasts the hold, and what is only slow or lossy may as well get through.

@@ -48,6 +48,21 @@ begin_set() {
     [[ -n $id ]]
 }
 
+# begin_set_until_stopped PID: begins one in the background, during which the daemon PID comes to stand still; so whoever
+# began it may never be told its id, and newest_set finds it. Sets asking, the process that waits for the answer.
+begin_set_until_stopped() {
+    id_before=$(set_ids) || return 1
+    id_before=${id_before%%$'\n'*}
+    timeout 30 "$cli" set create ledger >"$LAB/log/create" 2>&1 &
+    # shellcheck disable=SC2034 # for those who source this
+    asking=$!
+    lab_wait 20 stands_still "$1"
+}
+newest_set() {
+    id=$(set_ids | head -n 1)
+    [[ -n $id && $id != "$id_before" ]]
+}
+
 # An aborted set keeps its group until every agent has heard of it, or 30 s: the next one waits for that.
 next_set_succeeds() {
     local id
