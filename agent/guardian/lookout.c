@@ -1,6 +1,7 @@
 #include "agent/guardian/lookout.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -9,16 +10,14 @@
 #include "agent/guardian/writers.h"
 #include "common/base/mem.h"
 
-/* While something stands still, whoever freezes and captures comes first. */
-enum { NICE_FROZEN = 10, NICE_WAITED_FOR = 0 };
-
 enum look { LOOK_NOT, LOOK_WANTED, LOOK_DONE };
 
 struct lookout {
     const struct prepare *prepare;
     pthread_mutex_t mu;
     pthread_cond_t changed;
-    pid_t thread; /* 0: not running yet */
+    pid_t thread;   /* 0: not running yet */
+    bool may_yield; /* it could take its turn again, having given it up */
     enum look state[HOLD_MAX_DOMAINS];
     struct err *found[HOLD_MAX_DOMAINS]; /* owned; NULL: nobody */
 };
@@ -42,11 +41,21 @@ static unsigned find(const struct lookout *l, enum look state)
     return i;
 }
 
+/* Without the right to be as urgent as it was, a thread that yields would do so for ever:
+ * tried with the least that can be lost. */
+static bool can_yield_and_return(void)
+{
+    int own = getpriority(PRIO_PROCESS, 0); /* the thread's */
+    return setpriority(PRIO_PROCESS, 0, own + 1) == 0 &&
+           setpriority(PRIO_PROCESS, 0, own) == 0;
+}
+
 static void *watch(void *arg)
 {
     struct lookout *l = arg;
     pthread_mutex_lock(&l->mu);
     l->thread = gettid();
+    l->may_yield = can_yield_and_return();
     for (;;) {
         unsigned i = find(l, LOOK_WANTED);
         if (i == HOLD_MAX_DOMAINS) {
@@ -76,18 +85,20 @@ struct lookout *lookout_new(const struct prepare *p)
     return l;
 }
 
-/* A thread's own on Linux. Failing, it only takes its turn as any other. */
-static void be_nice(const struct lookout *l, int nice)
+/* While something stands still, whoever freezes and captures comes first, here and in
+ * other guardians; who is waited for takes its turn. */
+static void yield(const struct lookout *l, bool others_first)
 {
-    if (l->thread)
-        setpriority(PRIO_PROCESS, (id_t)l->thread, nice);
+    if (l->may_yield)
+        sched_setscheduler(l->thread, others_first ? SCHED_IDLE : SCHED_OTHER,
+                           &(struct sched_param){0});
 }
 
 void lookout_begin(struct lookout *l, unsigned domain)
 {
     pthread_mutex_lock(&l->mu);
     l->state[domain] = LOOK_WANTED;
-    be_nice(l, NICE_FROZEN);
+    yield(l, true);
     pthread_cond_broadcast(&l->changed);
     pthread_mutex_unlock(&l->mu);
 }
@@ -96,7 +107,7 @@ struct err *lookout_result(struct lookout *l, unsigned domain)
 {
     struct err *e = NULL;
     pthread_mutex_lock(&l->mu);
-    be_nice(l, NICE_WAITED_FOR);
+    yield(l, false);
     while (l->state[domain] == LOOK_WANTED)
         pthread_cond_wait(&l->changed, &l->mu);
     if (l->state[domain] == LOOK_NOT) {
@@ -113,7 +124,7 @@ struct err *lookout_result(struct lookout *l, unsigned domain)
 void lookout_end(struct lookout *l)
 {
     pthread_mutex_lock(&l->mu);
-    be_nice(l, NICE_WAITED_FOR);
+    yield(l, false);
     while (find(l, LOOK_WANTED) < HOLD_MAX_DOMAINS)
         pthread_cond_wait(&l->changed, &l->mu);
     for (unsigned i = 0; i < HOLD_MAX_DOMAINS; i++) {

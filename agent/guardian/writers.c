@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/guardian/mappings.h"
 #include "agent/guardian/place.h"
 #include "common/base/mem.h"
 
@@ -86,31 +87,16 @@ static bool fds_hit(struct scan *s)
 
 /* ---- Mappings ---- */
 
-/* "address perms offset dev inode   path": shared and writable, of a file inside. The
- * device shown is the superblock's, which on btrfs is not st_dev; so the path decides. */
+/* The device that is shown there is the superblock's, which on btrfs is not st_dev; so
+ * the path decides. */
+static bool maps_here(const void *ctx, const char *path)
+{
+    return lies_inside(ctx, path);
+}
+
 static bool maps_hit(struct scan *s)
 {
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/maps", s->pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    char *line = NULL;
-    size_t cap = 0;
-    bool hit = false;
-    while (!hit && getline(&line, &cap, f) > 0) {
-        char perms[8] = "";
-        if (sscanf(line, "%*s %7s", perms) != 1 || perms[1] != 'w' || perms[3] != 's')
-            continue;
-        const char *file = strchr(line, '/');
-        if (!file)
-            continue;
-        snprintf(s->file, sizeof(s->file), "%.*s", (int)strcspn(file, "\n"), file);
-        hit = lies_inside(s, s->file);
-    }
-    free(line);
-    fclose(f);
-    return hit;
+    return mappings_find(s->pid, MAPPINGS_ASK, maps_here, s, s->file, sizeof(s->file));
 }
 
 static struct err *refusal(const struct scan *s, const char *how, const char *cgroup)
