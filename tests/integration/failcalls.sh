@@ -39,7 +39,7 @@ do_backup() { repo backup "$work/src" --as /s --repo "$work/now"; }
 do_forget() { repo forget --repo "$work/now" --keep-last 1; }
 do_reclaim() { repo reclaim --repo "$work/now" --max-unused 0%; }
 do_restore() { repo restore latest --repo "$work/now" --target "$work/out" --strip /s; }
-do_direct() { "$direct" "$work/now" "$password" "$work/out" /s; } # past the page cache
+do_direct() { "$direct" "$work/now" "$password" "$work/out" /s /s/big; } # past the page cache
 do_check() { repo check --repo "$work/now" --read-data; }
 do_copy() { repo copy --repo "$work/base" --to "$work/now" --to-password-file "$password"; }
 
@@ -62,7 +62,8 @@ latest_is() { # DIR: the newest snapshot restores to it
 is_done() { # COMMAND
     case $1 in
     backup) latest_is "$work/src" ;;
-    restore | direct) diff -r "$work/old" "$work/out" >/dev/null ;;
+    direct) cmp -s "$work/old/big" "$work/out/big" ;;
+    restore) diff -r "$work/old" "$work/out" >/dev/null ;;
     *) latest_is "$work/old" ;;
     esac
 }
@@ -103,18 +104,19 @@ fails() {
     [[ -z $wrong ]] || { not_ok "$1 when $2 number $3 fails with $4" "$wrong" && return 1; }
 }
 
-# The sample is dense where commands open and lock, and thin behind; every fsync matters.
-next_n() { # N CALL
-    if [[ ${FAILCALLS:-} == all || $2 == sync ]]; then echo $(($1 + 1)); else echo $(($1 * 5 + 1)); fi
+# The sample is dense where commands open and lock, and thin behind; every fsync matters, and of the writes
+# past the page cache those between others.
+next_n() { # COMMAND CALL N ERROR
+    if [[ ${FAILCALLS:-} == all || $2 == sync || $1:$4 == direct:EIO ]]; then echo $(($3 + 1)); else echo $(($3 * 5 + 1)); fi
 }
 
-errors_of() { # CALL
-    case ${FAILCALLS:-}:$1 in
+errors_of() { # COMMAND CALL
+    case ${FAILCALLS:-}:$2 in
     *:map | *:alloc) echo EIO ;;
     all:read) echo EIO EIO:sticky EINTR short ;;
     all:write) echo ENOSPC ENOSPC:sticky EIO EINTR short ;;
     all:*) echo EIO EIO:sticky ENOSPC EINTR ;;
-    :write) echo ENOSPC:sticky short ;;
+    :write) if [[ $1 == direct ]]; then echo EIO short; else echo ENOSPC:sticky short; fi ;;
     *) echo EIO ;;
     esac
 }
@@ -126,8 +128,8 @@ calls_of() { # COMMAND
 
 sweep() { # COMMAND CALL
     local n error bad=0 tried=0 hit
-    for error in $(errors_of "$2"); do
-        for ((n = 1; ; n = $(next_n "$n" "$2"))); do
+    for error in $(errors_of "$1" "$2"); do
+        for ((n = 1; ; n = $(next_n "$1" "$2" "$n" "$error"))); do
             fails "$1" "$2" "$n" "$error" || bad=$((bad + 1))
             $hit || break
             tried=$((tried + 1))

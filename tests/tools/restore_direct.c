@@ -1,6 +1,6 @@
-/* restore_direct REPO PASSWORD-FILE TARGET STRIP: restores the newest snapshot as `repo
- * restore latest` does, but writes large files past the page cache wherever the
- * filesystem can, which a restore decides by itself only after 64 MiB. */
+/* restore_direct REPO PASSWORD-FILE TARGET STRIP PATH: restores what the newest snapshot
+ * has at PATH as `repo restore latest` does, but writes large files past the page cache
+ * wherever the filesystem can, which a restore decides by itself only after 64 MiB. */
 #include <stdio.h>
 
 #include "common/base/mem.h"
@@ -14,8 +14,12 @@ static struct err *run(char **argv)
     struct restore_result res;
     struct store *store = NULL;
     struct repo *opened = NULL;
-    const struct restore_opts o = {
-        .target = argv[3], .strip = argv[4], .writes = RESTORE_WRITES_DIRECT};
+    const char *const include = argv[5];
+    const struct restore_opts o = {.target = argv[3],
+                                   .strip = argv[4],
+                                   .includes = &include,
+                                   .includes_n = 1,
+                                   .writes = RESTORE_WRITES_DIRECT};
     TRY(password_read(argv[2], &password));
     TRY(store_open(argv[1], 0, &store));
     TRY(repo_open(store, password.data, password.len, &opened));
@@ -30,8 +34,8 @@ static struct err *run(char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: restore_direct REPO PASSWORD-FILE TARGET STRIP\n");
+    if (argc != 6) {
+        fprintf(stderr, "usage: restore_direct REPO PASSWORD-FILE TARGET STRIP PATH\n");
         return 2;
     }
     struct err *e = run(argv);
