@@ -1,26 +1,39 @@
 #include "agent/guardian/lookout.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/guardian/place.h"
 #include "agent/guardian/writers.h"
 #include "common/base/mem.h"
 
+/* How long who waits for a result leaves the processors to those who still freeze and
+ * capture, here or in other guardians. */
+enum { PATIENCE_MS = 250 };
+
 enum look { LOOK_NOT, LOOK_WANTED, LOOK_DONE };
 
+/* No lock: whoever holds one while it yields would keep a freeze waiting. */
 struct lookout {
     const struct prepare *prepare;
-    pthread_mutex_t mu;
-    pthread_cond_t changed;
-    pid_t thread;   /* 0: not running yet */
-    bool may_yield; /* it could take its turn again, having given it up */
-    enum look state[HOLD_MAX_DOMAINS];
-    struct err *found[HOLD_MAX_DOMAINS]; /* owned; NULL: nobody */
+    sem_t begun, looked;    /* one post for each; the states say what there is to do */
+    _Atomic pid_t thread;   /* its own, once may_yield */
+    _Atomic bool may_yield; /* it could take its turn again, having given it up */
+    _Atomic enum look state[HOLD_MAX_DOMAINS];
+    struct err *found[HOLD_MAX_DOMAINS]; /* owned; NULL: nobody. Of what is LOOK_DONE */
 };
+
+static void await(sem_t *s)
+{
+    while (sem_wait(s) != 0)
+        ; /* a signal */
+}
 
 static struct err *look_at(const struct prepare *p, unsigned domain)
 {
@@ -53,21 +66,17 @@ static bool can_yield_and_return(void)
 static void *watch(void *arg)
 {
     struct lookout *l = arg;
-    pthread_mutex_lock(&l->mu);
     l->thread = gettid();
-    l->may_yield = can_yield_and_return();
+    l->may_yield = can_yield_and_return(); /* only now may others use the id */
     for (;;) {
         unsigned i = find(l, LOOK_WANTED);
         if (i == HOLD_MAX_DOMAINS) {
-            pthread_cond_wait(&l->changed, &l->mu);
+            await(&l->begun);
             continue;
         }
-        pthread_mutex_unlock(&l->mu);
-        struct err *e = look_at(l->prepare, i);
-        pthread_mutex_lock(&l->mu);
-        l->found[i] = e;
+        l->found[i] = look_at(l->prepare, i);
         l->state[i] = LOOK_DONE;
-        pthread_cond_broadcast(&l->changed);
+        sem_post(&l->looked);
     }
     return NULL;
 }
@@ -76,8 +85,8 @@ struct lookout *lookout_new(const struct prepare *p)
 {
     struct lookout *l = mem_zalloc(sizeof(*l));
     l->prepare = p;
-    pthread_mutex_init(&l->mu, NULL);
-    pthread_cond_init(&l->changed, NULL);
+    sem_init(&l->begun, 0, 0);
+    sem_init(&l->looked, 0, 0);
     pthread_t thread;
     if (pthread_create(&thread, NULL, watch, l) != 0)
         abort();
@@ -96,41 +105,47 @@ static void yield(const struct lookout *l, bool others_first)
 
 void lookout_begin(struct lookout *l, unsigned domain)
 {
-    pthread_mutex_lock(&l->mu);
     l->state[domain] = LOOK_WANTED;
     yield(l, true);
-    pthread_cond_broadcast(&l->changed);
-    pthread_mutex_unlock(&l->mu);
+    sem_post(&l->begun);
+}
+
+static void wait_patiently(struct lookout *l, unsigned domain)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PATIENCE_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    while (l->state[domain] == LOOK_WANTED &&
+           (sem_clockwait(&l->looked, CLOCK_MONOTONIC, &until) == 0 || errno == EINTR))
+        ;
+    yield(l, false);
+    while (l->state[domain] == LOOK_WANTED)
+        await(&l->looked);
 }
 
 struct err *lookout_result(struct lookout *l, unsigned domain)
 {
-    struct err *e = NULL;
-    pthread_mutex_lock(&l->mu);
-    yield(l, false);
-    while (l->state[domain] == LOOK_WANTED)
-        pthread_cond_wait(&l->changed, &l->mu);
-    if (l->state[domain] == LOOK_NOT) {
-        e = err_new(ERR_CONFLICT, "the search for other writers ended with the process "
-                                  "that made it; take the set again");
-    } else if (l->found[domain]) {
-        AUTO(str) char *text = err_text(l->found[domain]);
-        e = err_new(l->found[domain]->kind, "%s", text);
-    }
-    pthread_mutex_unlock(&l->mu);
-    return e;
+    wait_patiently(l, domain);
+    if (l->state[domain] == LOOK_NOT)
+        return err_new(ERR_CONFLICT,
+                       "the search for other writers ended with the process "
+                       "that made it; take the set again");
+    if (!l->found[domain])
+        return NULL;
+    AUTO(str) char *text = err_text(l->found[domain]);
+    return err_new(l->found[domain]->kind, "%s", text);
 }
 
 void lookout_end(struct lookout *l)
 {
-    pthread_mutex_lock(&l->mu);
     yield(l, false);
     while (find(l, LOOK_WANTED) < HOLD_MAX_DOMAINS)
-        pthread_cond_wait(&l->changed, &l->mu);
+        await(&l->looked);
     for (unsigned i = 0; i < HOLD_MAX_DOMAINS; i++) {
         err_free(l->found[i]);
         l->found[i] = NULL;
         l->state[i] = LOOK_NOT;
     }
-    pthread_mutex_unlock(&l->mu);
 }
