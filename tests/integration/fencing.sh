@@ -49,6 +49,7 @@ asleep() {
     pid=$(cat "$LAB/run/$1.pid")
     [[ $2 == anywhere ]] || wish "$1" "round:$2:stop"
     timeout 20 "$cli" set create ledger >"$LAB/log/create" 2>&1 &
+    asking=$!
     if [[ $2 == anywhere ]]; then
         sleep "0.$(printf '%03d' $((RANDOM % 700)))"
         kill -STOP "$pid"
@@ -59,6 +60,8 @@ asleep() {
 standby_acts() { # STANDBY
     lab_wait 30 leads "$1" || { echo "$1 does not lead" && return 1; }
     lab_wait 40 set_ids || { echo "$1 does not serve" && return 1; }
+    # Whoever asked the sleeper asks the standby next, and may get a set of its own.
+    lab_wait 30 is_dead "$asking" || { echo "whoever asked is not answered" && return 1; }
     lab_wait 60 sets_are_final || { echo "not settled: $("$cli" set list | sed -n 2p)" && return 1; }
     next_set_succeeds || { echo "the standby's set is $("$cli" set list | sed -n 2p)" && return 1; }
     lab_wait 60 no_captures || { echo "captures are left" && return 1; }
@@ -105,6 +108,7 @@ falls_asleep() { # WAY; sets old
         all_awake || return 1
         old=$(leader)
         asleep "$old" "$1" && return
+        lab_wait 30 is_dead "$asking"
     done
     echo "$1 is not reached in $try tries" && return 1
 }
