@@ -101,5 +101,8 @@ judge() {
 }
 
 # A process that a failpoint has stopped.
-stands_still() { [[ $(awk '{ print $3 }' "/proc/$1/stat") == T ]]; }
+stands_still() {
+    local state
+    read -r _ _ state _ <"/proc/$1/stat" && [[ $state == T ]]
+}
 is_dead() { ! kill -0 "$1" 2>/dev/null; }
