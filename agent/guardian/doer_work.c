@@ -17,6 +17,7 @@
 #include "agent/guardian/prepare.h"
 #include "agent/guardian/quiesce.h"
 #include "common/base/mem.h"
+#include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 
 #define NOT_IN_CALL (-1)
@@ -79,6 +80,18 @@ static void *watch_keeper(void *arg)
 
 /* ---- Answers ---- */
 
+static const char *op_name(int op)
+{
+    static const char *const names[] = {
+        [HOLD_DO_ARM] = "ARM",         [HOLD_DO_FREEZE] = "FREEZE",
+        [HOLD_DO_CAPTURE] = "CAPTURE", [HOLD_DO_RECHECK] = "RECHECK",
+        [HOLD_DO_PUBLISH] = "PUBLISH", [HOLD_DO_REMOVE] = "REMOVE",
+    };
+    if (op >= 0 && op < (int)ARRAY_LEN(names))
+        return names[op];
+    return op == DOER_DROP ? "DROP" : "OTHER";
+}
+
 static void say(struct work *w, struct doer_result *r, int fd)
 {
     union {
@@ -97,6 +110,7 @@ static void say(struct work *w, struct doer_result *r, int fd)
         c->cmsg_len = CMSG_LEN(sizeof(fd));
         memcpy(CMSG_DATA(c), &fd, sizeof(fd));
     }
+    failpoint("done", op_name(r->op));
     while (sendmsg(w->socket, &msg, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
 }
@@ -276,6 +290,7 @@ static void do_list(struct work *w)
 static void serve(struct work *w, const struct doer_request *q)
 {
     const struct config_partition *p = &w->config->partitions[q->part];
+    failpoint("doer", op_name(q->op));
     switch (q->op) {
     case DOER_RESOLVE:
         do_resolve(w, q);

@@ -12,6 +12,7 @@
 
 #include "agent/guardian/answer.h"
 #include "agent/guardian/clock.h"
+#include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 
 #define NO_CONN (-1)
@@ -34,6 +35,7 @@ static void note_move(void *ctx, const struct sm *m, const char *from, const cha
 {
     const struct slot *s = ctx;
     log_info("guardian", m->name, "set=%s from=%s to=%s", s->set.text, from, to);
+    failpoint(m->name, to);
 }
 
 static void set_error(struct slot_error *e, enum err_kind kind, const char *text)

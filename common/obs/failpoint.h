@@ -7,7 +7,7 @@
 #ifdef STILLPOINT_FAILPOINTS
 /* If the environment's STILLPOINT_FAILPOINT is "<machine>:<state>": SIGKILL. If it is
  * that with ":stop" behind it: SIGSTOP, each time. If it is "@FILE", FILE holds one of
- * these, and is removed when it comes true. Loop thread. */
+ * these, and is removed when it comes true. Whichever thread makes the change. */
 void failpoint(const char *machine, const char *state);
 #else
 static inline void failpoint(const char *machine, const char *state)

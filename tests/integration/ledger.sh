@@ -107,6 +107,9 @@ leader() {
 no_locks() {
     [[ -z $(key locks/ --keys-only) ]]
 }
+no_tasks() {
+    [[ -z $(key tasks/ --keys-only) ]]
+}
 
 # In builds with sanitizers: no daemon has reported anything. Stop them first, for what they leak.
 no_sanitizer_reports() {

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The network fails while a set is being taken: agents and coordinator live in network namespaces of their own, and at each
 # phase of a set packets between agent and coordinator, or coordinator and etcd, are dropped, dropped one way, reset, lost at
-# random or slowed down. Whatever happens, writers go on within hold_limit + 1 s while it lasts, and once it is
+# random or slowed down. The store is a folder, so for what lies between an agent and its store the folder is
+# a mounted one (far_dir) whose calls hang, hang after they were carried out, fail, or are late. Whatever happens, writers go on within hold_limit + 1 s while it lasts, and once it is
 # over the set is decided, nothing is left behind, and the next set succeeds.
 # PARTITION_PHASES, PARTITION_LINKS and PARTITION_FAULTS choose. Needs root, loop mounts, btrfs, cgroup v2,
-# network namespaces, nftables, and the failpoints of the sanitizer builds.
+# network namespaces, nftables, FUSE, and the failpoints of the sanitizer builds.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 LAB_NODES=2
@@ -20,13 +21,15 @@ LAB_NODES=2
 . tests/integration/pauses.sh
 
 PARTITION_PHASES=${PARTITION_PHASES-prepare frozen capture thaw upload}
-PARTITION_LINKS=${PARTITION_LINKS-agent etcd}
+PARTITION_LINKS=${PARTITION_LINKS-agent etcd store}
 PARTITION_FAULTS=${PARTITION_FAULTS-drop in out reset loss slow}
 HOLD_MS=3000
 readonly NET=10.77.0
 
 finish() {
     local name
+    rm -f "$LAB/run/fault"
+    umount -l "$LAB/far" 2>/dev/null
     lab_down
     for name in c 1 2; do ip netns del "$(space "$name")" 2>/dev/null; done
 }
@@ -76,6 +79,10 @@ rules_of() {
 # A link is cut from node 2's end, or at the coordinator's loopback, where its etcd listens.
 begin_fault() { # LINK FAULT
     local where=2 to="oifname eth0 meta l4proto tcp" from="iifname eth0 meta l4proto tcp" device=eth0
+    if [[ $1 == store ]]; then
+        echo "$2" >"$LAB/run/fault.new" && mv "$LAB/run/fault.new" "$LAB/run/fault"
+        return
+    fi
     if [[ $1 == etcd ]]; then
         where=c device=lo
         to="oifname lo tcp dport $etcd_port" from="oifname lo tcp sport $etcd_port"
@@ -94,6 +101,7 @@ begin_fault() { # LINK FAULT
 }
 
 end_fault() {
+    rm -f "$LAB/run/fault"
     within 2 nft flush ruleset
     within c nft flush ruleset
     within 2 tc qdisc del dev eth0 root 2>/dev/null
@@ -125,7 +133,8 @@ stops_at() {
 
 case_of() { # LINK FAULT PHASE
     local name="$3: $2 between agent and coordinator" stop victim
-    [[ $1 == agent ]] || name="$3: $2 between coordinator and etcd"
+    [[ $1 != etcd ]] || name="$3: $2 between coordinator and etcd"
+    [[ $1 != store ]] || name="$3: $2 between agent and store"
     read -r -a stop <<<"$(stops_at "$3")"
     lab_wait 40 lab_all_ready || { not_ok "$name" "not ready" && return; }
     etcd_port=$(etcd_in_use) || { not_ok "$name" "no connection to etcd is seen" && return; }
@@ -138,6 +147,9 @@ case_of() { # LINK FAULT PHASE
     # It outlasts the hold, and what is only slow or lossy may as well get through.
     lab_wait 8 may_end "$1" "$2"
     if ! lab_wait 5 nothing_frozen; then not_ok "$name" "still frozen while the network is away"; fi
+    if [[ $1 == store && $2 != loss && $2 != slow ]] && newest_set && set_is "$id" COMPLETE; then
+        not_ok "$name" "stored while the store was away"
+    fi
     end_fault
     wait "$asking"
     lab_wait 40 newest_set || { not_ok "$name" "no set: $(tail -n 1 "$LAB/log/create")" && return; }
@@ -147,6 +159,14 @@ case_of() { # LINK FAULT PHASE
 # How long the fault is left in place: past hold_limit, unless all is over before.
 may_end() {
     [[ $2 == loss || $2 == slow ]] && newest_set && set_is "$id" "COMPLETE|ABORTED"
+}
+
+# Node 2 has its store at the far end of a network.
+far_store() {
+    mkdir "$LAB/far" || return 1
+    lab_start far "$BUILD/tests/tools/far_dir" "$LAB/repo" "$LAB/far" "$LAB/run/fault"
+    lab_wait 10 test -e "$LAB/far/ledger/config" || return 1
+    sed -i "s,url: $LAB/repo/ledger,url: $LAB/far/ledger," "$LAB/etc/node-2.yaml"
 }
 
 lab_up
@@ -159,7 +179,12 @@ printf '#!/bin/sh\nexec nsenter --net=/run/netns/%s %s "$@"\n' "$(space c)" "$(r
 chmod 755 "$LAB/cli"
 cli=$LAB/cli
 wishing coord-1 lab_coordinator 1
-for ((n = 1; n <= LAB_NODES; n++)); do wishing "agent-$n" lab_node "$n"; done
+for ((n = 1; n <= LAB_NODES; n++)); do
+    lab_node_config "$n"
+    ((n != 2)) || far_store || lab_die "the far store is not there"
+    lab_guardian "$n"
+    wishing "agent-$n" lab_agent "$n"
+done
 lab_shards
 lab_group "${HOLD_MS}ms"
 lab_load load
