@@ -156,10 +156,11 @@ FUZZ_SECONDS ?= 1800
 fuzz:                       ## fuzz every parser, FUZZ_SECONDS (1800) each
 	tests/fuzz/run $(FUZZ_SECONDS)
 
-sweep:                      ## kill every daemon at every state, as root (minutes)
+sweep:                      ## each daemon dies at each change of state, 5 times; sleeping leaders; cut links (root, hours)
 	$(MAKE) VARIANT=asan all
-	tests/integration/takeover.sh
-	tests/integration/kill.sh
+	tests/integration/sweep.sh
+	tests/integration/chaos.sh
+	tests/integration/partition.sh
 	tests/integration/fencing.sh
 	UNFENCED=1 tests/integration/fencing.sh
 

@@ -38,10 +38,6 @@ beats_look() {
     ((stall_ms <= worst_ms)) || worst_ms=$stall_ms
 }
 
-frozen() {
-    grep -q "^frozen 1" "$(lab_cgroup_root)/$LAB_NAME/shard-$1/cgroup.events"
-}
-
 # begin_set: sets id.
 begin_set() {
     id=$(timeout 20 "$cli" set create ledger 2>"$LAB/log/create")

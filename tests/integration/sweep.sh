@@ -11,7 +11,7 @@
 # session:JOURNALING for hold:done, doer:DROP for set:COMPLETE, round:ABORTED for session:ABORTED. The doer has
 # no states but deeds; it stops before each ("doer:") and after it, before anybody is told ("done:").
 #
-#   SWEEP_STATES, SWEEP_VICTIMS, SWEEP_TIMES (5)   choose
+#   SWEEP_STATES, SWEEP_VICTIMS, SWEEP_TIMES (5)   choose; a guardian is a keeper with its doers
 #
 # Needs the failpoints of the sanitizer builds, loop mounts, btrfs, cgroup v2 and etcdctl.
 set -uo pipefail
@@ -30,7 +30,7 @@ cd "$(dirname "$0")/../.." || exit 1
 # The command line is asked all the time, and is not what is tried here.
 [[ ! -x build/release-gcc/stillpoint ]] || cli=build/release-gcc/stillpoint
 SWEEP_TIMES=${SWEEP_TIMES:-5}
-SWEEP_VICTIMS=${SWEEP_VICTIMS-coordinator agent keeper doer node}
+SWEEP_VICTIMS=${SWEEP_VICTIMS-coordinator agent keeper doer guardian node}
 SWEEP_STATES=${SWEEP_STATES-round:OPENING round:PREPARING round:FREEZING round:CAPTURING round:RECORDING
     round:CAPTURED round:INSPECTING round:ABORTING round:ABORTED
     set:UPLOADING set:VALIDATING set:COMPLETE
@@ -51,14 +51,14 @@ trap 'lab_down' EXIT
 standby_of() { if [[ $1 == coord-1 ]]; then echo coord-2; else echo coord-1; fi; }
 somebody_leads() { [[ $(leader) == coord-* ]]; }
 
-# Who comes to the state; agents and guardians of node 2 stand for all. Sets lead and reacher.
+# Who may come to the state; agents and guardians of node 2 stand for all. Sets lead and asked.
 cast() { # STATE
     lead=$(leader)
     case $1 in
-    round:INSPECTING) reacher=$(standby_of "$lead") ;;
-    round:* | set:*) reacher=$lead ;;
-    session:*) reacher=agent-2 ;;
-    *) reacher=guardian-2 ;;
+    round:INSPECTING) asked=("$(standby_of "$lead")") ;;
+    round:* | set:*) asked=(coord-1 coord-2) ;; # whoever leads by then
+    session:*) asked=(agent-2) ;;
+    *) asked=(guardian-2) ;;
     esac
 }
 
@@ -77,10 +77,12 @@ children() {
     cat "/proc/$pid/task/$pid/children" 2>/dev/null
 }
 
-# The daemon, or one of its children; sets stopped.
+# One of them, or a child of its; sets reacher, and stopped, the process.
 reached() {
-    for stopped in $(cat "$LAB/run/$reacher.pid") $(children "$reacher"); do
-        ! stands_still "$stopped" || return 0
+    for reacher in "${asked[@]}"; do
+        for stopped in $(cat "$LAB/run/$reacher.pid") $(children "$reacher"); do
+            ! stands_still "$stopped" || return 0
+        done
     done
     return 1
 }
@@ -118,21 +120,22 @@ arrives() { # STATE
 }
 
 comes_to() { # STATE
-    local first
+    local first name
     lab_wait 40 somebody_leads || { echo "nobody leads" && return 1; }
     lab_wait 40 lab_all_ready || { echo "not all are ready" && return 1; }
     beats_start
     { echo none && set_ids; } >"$LAB/run/ids-before"
     cast "$1"
     read -r -a first <<<"$(first_of "$1")"
-    wish "$reacher" "$1:stop"
+    for name in "${asked[@]}"; do wish "$name" "$1:stop"; done
     if ((${#first[@]})); then
         dies_first "${first[@]}" || return 1
     else
         timeout 40 "$cli" set create ledger >"$LAB/log/create" 2>&1 &
         asking=$!
     fi
-    lab_wait 20 reached || { echo "$reacher does not come to it in $(new_sets | xargs)" && return 1; }
+    lab_wait 20 reached || { echo "${asked[*]} does not come to it in $(new_sets | xargs)" && return 1; }
+    rm -f "$LAB"/run/wish-* # of who did not
     [[ ${first[0]:-} != coord-* ]] || start_again "${first[0]}"
 }
 
@@ -145,10 +148,10 @@ kill_victim() { # VICTIM
     case $1 in
     coordinator) dead=("$([[ $reacher == coord-* ]] && echo "$reacher" || echo "$lead")") ;;
     agent) dead=(agent-2) ;;
-    keeper) dead=(guardian-2) ;;
+    keeper | guardian) dead=(guardian-2) ;;
     node) dead=(guardian-2 agent-2) ;;
     esac
-    [[ $1 != doer && $1 != node ]] || read -r -a pids <<<"$(children guardian-2)"
+    [[ $1 != doer && $1 != guardian && $1 != node ]] || read -r -a pids <<<"$(children guardian-2)"
     for name in "${dead[@]}"; do
         pids+=("$(cat "$LAB/run/$name.pid")")
         disown "${pids[-1]}"
