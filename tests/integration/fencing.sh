@@ -3,6 +3,7 @@
 # left, takes a set of its own, and then the sleeper wakes with everything it was about to write and to command.
 # Nothing of it may count: afterwards no key of sets, tasks, locks or audit has changed, and no agent's session has moved.
 #   PAUSE_ROUNDS   how many (200)
+#   PAUSE_WAYS     where it falls asleep, in turn
 #   UNFENCED=1     with token checks taken out when linking: then something must be accepted, or this test is blind
 # Needs the failpoints of the sanitizer builds.
 set -uo pipefail
@@ -25,7 +26,8 @@ fi
 PAUSE_ROUNDS=${PAUSE_ROUNDS-200}
 LAB_COORDINATORS=2
 LAB_LEASE=3s
-readonly LEASE=3 WAYS=(PREPARING FREEZING CAPTURING RECORDING anywhere anywhere)
+readonly LEASE=3
+read -r -a WAYS <<<"${PAUSE_WAYS-PREPARING FREEZING CAPTURING RECORDING anywhere anywhere}"
 trap 'lab_down' EXIT
 
 # What may not change while nobody but a stale leader is at work, with its revisions.
@@ -152,7 +154,9 @@ elif ((stale == 0)); then
 else
     not_ok "a leader that wakes after its lease changes nothing" "$wrong"
 fi
-[[ ${UNFENCED:-} ]] || check "agents had requests of theirs to refuse" test "$refused_all" -gt 0
-check "the audit chain holds" "$cli" audit list
+if [[ ! ${UNFENCED:-} ]]; then
+    check "agents had requests of theirs to refuse" test "$refused_all" -gt 0
+    check "the audit chain holds" "$cli" audit list
+fi
 printf '%d rounds, %d requests refused\n' "$r" "$refused_all"
 report
