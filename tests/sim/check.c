@@ -148,16 +148,29 @@ void check_may_commit(const struct world *w, const struct sim_run *run)
             check_failed(w, "I1: Commit without the epochs of a member");
 }
 
-void check_may_freeze(const struct world *w, const struct sim_run *run, size_t node)
+/* Whether it names all domains of the node's wave, or of a relaxed round one of them. */
+static bool names_wave(const struct world *w, const struct sim_run *run, int node,
+                       size_t wave)
+{
+    unsigned domains = sim_domain_mask(node, w->sets[run->set].parts[node]);
+    bool all = true, any = false;
+    for (int d = 0; d < SIM_DOMAINS; d++)
+        if (domains >> d & 1 && w->sets[run->set].waves[node][d] == wave) {
+            bool named = names_domain(&run->round, &w->nodes[node].domain_names[d]);
+            all &= named;
+            any |= named;
+        }
+    return run->round.conf.relaxed ? any : all;
+}
+
+void check_may_freeze(const struct world *w, const struct sim_run *run, size_t wave)
 {
     const struct round *r = &run->round;
-    for (size_t i = 0; i < r->conf.n_nodes; i++) {
-        if (r->nodes[i].out || w->sets[run->set].waves[run->nodes[i]] >=
-                                   w->sets[run->set].waves[run->nodes[node]])
-            continue;
-        if (!names_node(w, run, run->nodes[i]))
-            check_failed(w, "a wave is frozen before the one in front of it");
-    }
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        for (size_t front = 0; front < wave; front++)
+            if (!r->nodes[i].out && r->nodes[i].waves >> front & 1 &&
+                !names_wave(w, run, run->nodes[i], front))
+                check_failed(w, "a wave is frozen before the one in front of it");
 }
 
 void check_left_out(const struct world *w, const struct sim_run *run,
@@ -234,18 +247,27 @@ void check_inspected(const struct world *w, const struct sim_node *n,
         check_failed(w, "I3: Inspect was answered before its token was journaled");
 }
 
-void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind)
+void check_answer(struct world *w, struct sim_node *n, const struct session_act *a)
 {
+    const struct session *s = a->set;
     int set = sim_set_number(&s->set);
-    bool commit = kind == SESSION_EV_COMMIT;
-    if (!commit && kind != SESSION_EV_FREEZE)
+    bool commit = a->call_kind == SESSION_EV_COMMIT;
+    if (!commit && a->call_kind != SESSION_EV_FREEZE)
         return;
     struct digest digest;
-    struct sim_answer *first = commit ? &n->captured_said[set] : &n->frozen_said[set];
+    struct sim_answer *first =
+        commit ? &n->captured_said[set] : &n->frozen_said[set][a->wave];
+    struct domain_epoch epochs[SIM_DOMAINS];
+    size_t n_epochs = 0;
+    for (size_t i = 0; i < s->n_epochs; i++)
+        if (session_is_in_wave(s, &s->epochs[i], a->wave))
+            epochs[n_epochs++] = s->epochs[i];
+    if (!commit && n_epochs == 0)
+        check_failed(w, "a wave is said to be frozen without an epoch");
     if (commit)
         hash_bytes(s->proofs, s->n_proofs * sizeof *s->proofs, &digest);
     else
-        hash_bytes(s->epochs, s->n_epochs * sizeof *s->epochs, &digest);
+        hash_bytes(epochs, n_epochs * sizeof *epochs, &digest);
     if (first->token == s->token.revision && !digest_equal(&first->digest, &digest))
         check_failed(w, "I7: the same request got another answer");
     *first = (struct sim_answer){s->token.revision, digest};

@@ -72,12 +72,12 @@ static void send_call(struct world *w, struct sim_coord *c, struct sim_run *run,
     forget_answered(run);
     int node = run->nodes[a->node];
     uint64_t id = w->next_call++;
-    run->calls[run->n_calls++] = (struct sim_call){id, a->call, a->node, false};
+    run->calls[run->n_calls++] = (struct sim_call){id, a->call, a->node, a->wave, false};
     struct agent_request req = {
-        .call = a->call, .id = id, .coord = c->index, .set = run->set};
+        .call = a->call, .id = id, .coord = c->index, .set = run->set, .wave = a->wave};
     fill(w, run, &req);
     if (a->call == CALL_FREEZE)
-        check_may_freeze(w, run, a->node);
+        check_may_freeze(w, run, a->wave);
     world_post(w, &c->proc, SIM_CALL_TIMEOUT_MS, on_call_timeout, c,
                mem_dup(&run->set, sizeof run->set), id);
     int copies = chance(w, w->faults.double_permille) ? 2 : 1;
@@ -230,13 +230,22 @@ void run_feed(struct world *w, struct sim_coord *c, struct sim_run *run,
         w->on_round(w, c->index, is);
 }
 
+/* Those that these partitions of a node are in, as bits. */
+static uint16_t waves_of(const struct sim_plan *plan, int node, unsigned parts)
+{
+    unsigned domains = sim_domain_mask(node, parts), waves = 0;
+    for (int d = 0; d < SIM_DOMAINS; d++)
+        waves |= (domains >> d & 1) << plan->waves[node][d];
+    return (uint16_t)waves;
+}
+
 static void start_round(struct world *w, struct sim_coord *c, struct sim_run *run)
 {
     struct round_conf conf = {.prepare_timeout_ms = SIM_PREPARE_TIMEOUT_MS,
                               .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                               .hold_limit_ms = SIM_HOLD_MS};
     const struct sim_plan *plan = &w->sets[run->set];
-    size_t waves[SIM_NODES];
+    uint16_t waves[SIM_NODES];
     bool required[SIM_NODES];
     conf.relaxed = plan->relaxed;
     conf.n_waves = plan->n_waves;
@@ -246,7 +255,7 @@ static void start_round(struct world *w, struct sim_coord *c, struct sim_run *ru
         conf.n_parts += (size_t)__builtin_popcount(plan->parts[i]);
         if (!plan->parts[i])
             continue;
-        waves[conf.n_nodes] = plan->waves[i];
+        waves[conf.n_nodes] = waves_of(plan, i, plan->parts[i]);
         required[conf.n_nodes] = plan->required[i];
         run->nodes[conf.n_nodes++] = i;
     }
@@ -334,6 +343,25 @@ static enum session_view view_of(const struct session *s)
     return s->sm.state >= SESSION_FROZEN ? VIEW_FROZEN : VIEW_PREPARED;
 }
 
+static size_t of_wave(const struct session *s, size_t wave, struct domain_epoch *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_epochs; i++)
+        if (session_is_in_wave(s, &s->epochs[i], wave))
+            out[n++] = s->epochs[i];
+    return n;
+}
+
+static uint16_t refused_waves(const struct session *s)
+{
+    unsigned waves = 0;
+    for (size_t i = 0; i < s->n_refused; i++)
+        waves |= 1u << s->refused[i].wave;
+    for (size_t i = 0; i < s->n_parts; i++)
+        waves &= ~(1u << s->parts[i].wave);
+    return (uint16_t)waves;
+}
+
 void coord_reply(struct world *w, int coord, uint64_t call, int set, const struct err *e,
                  const struct session *s)
 {
@@ -346,12 +374,18 @@ void coord_reply(struct world *w, int coord, uint64_t call, int set, const struc
         if (k->id != call || k->answered)
             continue;
         k->answered = true;
-        struct round_event ev = {
-            .kind = ROUND_EV_REPLY, .node = k->node, .call = k->call, .err = e};
+        struct domain_epoch epochs[SIM_DOMAINS];
+        struct round_event ev = {.kind = ROUND_EV_REPLY,
+                                 .node = k->node,
+                                 .call = k->call,
+                                 .wave = k->wave,
+                                 .err = e};
         if (s) {
             bool inspect = k->call == CALL_INSPECT;
-            ev.epochs = inspect ? s->all_epochs : s->epochs;
-            ev.n_epochs = inspect ? s->n_all_epochs : s->n_epochs;
+            ev.epochs = inspect ? s->all_epochs : epochs;
+            ev.n_epochs = inspect ? s->n_all_epochs : of_wave(s, k->wave, epochs);
+            if (k->call == CALL_PREPARE)
+                ev.refused_waves = refused_waves(s);
             ev.proofs = s->proofs;
             ev.n_proofs = s->n_proofs;
             ev.view = view_of(s);
