@@ -81,6 +81,8 @@ static void check_records(const struct world *w)
 {
     for (int s = 0; s < w->n_sets; s++) {
         const struct sim_record *r = &w->etcd.sets[s];
+        if (w->sets[s].rehearsal && r->state != SIM_ABSENT)
+            check_failed(w, "a rehearsal pretends to be a set");
         if (r->was_captured && r->was_aborted)
             check_failed(w, "I4: both captured and aborted");
         if (r->state != SIM_CAPTURED)
@@ -188,6 +190,23 @@ void check_left_out(const struct world *w, const struct sim_run *run,
             check_failed(w, "a node that was left out is counted");
 }
 
+void check_rehearsed(const struct world *w, const struct sim_run *run)
+{
+    const struct round *r = &run->round;
+    if (!r->rehearsed || r->sm.state != ROUND_ABORTED)
+        return;
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        const struct sim_node *n = &w->nodes[run->nodes[i]];
+        if (!(run->ended >> i & 1))
+            check_failed(w, "a rehearsal is over and not everybody was told to thaw");
+        if (!(run->told >> i & 1))
+            continue;
+        for (int d = 0; d < SIM_DOMAINS; d++)
+            if (n->domains[d].frozen && n->domains[d].by == run->set)
+                check_failed(w, "a rehearsal is over and its writers still wait");
+    }
+}
+
 static bool proves(const struct round *r, const struct domain_id *domain)
 {
     for (size_t i = 0; i < r->n_proofs; i++)
@@ -273,10 +292,36 @@ void check_answer(struct world *w, struct sim_node *n, const struct session_act 
     *first = (struct sim_answer){s->token.revision, digest};
 }
 
+/* A rehearsal is over when nobody runs it any more. */
+static bool is_rehearsed(const struct world *w, int set)
+{
+    for (int i = 0; i < SIM_COORDS; i++)
+        if (w->coords[i].runs[set].active)
+            return false;
+    return w->rehearsed[set];
+}
+
+/* What nobody has a record of must not be kept open by anybody. */
+static bool no_rehearsal_open(const struct world *w)
+{
+    for (int i = 0; i < SIM_NODES; i++) {
+        const struct sessions *s = &w->nodes[i].sessions;
+        for (size_t k = 0; k < s->n_sets && i != w->gone; k++)
+            if (w->sets[sim_set_number(&s->sets[k]->set)].rehearsal &&
+                s->sets[k]->sm.state != SESSION_ABORTED)
+                return false;
+    }
+    return true;
+}
+
 bool all_recorded(const struct world *w)
 {
     for (int s = 0; s < w->n_sets; s++)
-        if (w->etcd.sets[s].state != SIM_CAPTURED && w->etcd.sets[s].state != SIM_ABORTED)
+        if (w->sets[s].rehearsal) {
+            if (!is_rehearsed(w, s))
+                return false;
+        } else if (w->etcd.sets[s].state != SIM_CAPTURED &&
+                   w->etcd.sets[s].state != SIM_ABORTED)
             return false;
     return w->n_sets > 0;
 }
@@ -317,7 +362,8 @@ static bool nothing_leaked(const struct world *w)
 
 bool world_is_settled(const struct world *w)
 {
-    return all_recorded(w) && nothing_frozen(w) && nothing_locked(w) && nothing_leaked(w);
+    return all_recorded(w) && nothing_frozen(w) && nothing_locked(w) &&
+           nothing_leaked(w) && no_rehearsal_open(w);
 }
 
 void check_settled(const struct world *w)
@@ -328,6 +374,8 @@ void check_settled(const struct world *w)
         check_failed(w, "I11: something is still frozen");
     if (!nothing_locked(w))
         check_failed(w, "I11: a lock is leaked");
+    if (!no_rehearsal_open(w))
+        check_failed(w, "I11: an agent keeps a rehearsal open");
     if (!nothing_leaked(w))
         check_failed(w, "I11: a capture that no set wants is leaked");
 }

@@ -72,6 +72,7 @@ int main(int argc, char **argv)
     tcase_set_timeout(tc, 120);
     script_add(tc);
     script_waves_add(tc);
+    script_rehearsal_add(tc);
     tcase_add_loop_test(tc, random_faults_break_no_invariant, 0, 12);
     tcase_add_loop_test(tc, the_same_seed_gives_the_same_trace, 0, 3);
     return suite_main("sim", tc);

@@ -307,6 +307,7 @@ void agent_request(struct world *w, struct event *ev)
                                .n_parts = n_parts,
                                .wave = r->wave,
                                .relaxed = w->sets[r->set].relaxed,
+                               .rehearsal = w->sets[r->set].rehearsal,
                                .hold_limit_ms = SIM_HOLD_MS,
                                .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                                .epochs = r->epochs,

@@ -76,6 +76,8 @@ static void send_call(struct world *w, struct sim_coord *c, struct sim_run *run,
     struct agent_request req = {
         .call = a->call, .id = id, .coord = c->index, .set = run->set, .wave = a->wave};
     fill(w, run, &req);
+    if (a->call == CALL_ABORT)
+        run->ended |= 1u << a->node;
     if (a->call == CALL_FREEZE)
         check_may_freeze(w, run, a->wave);
     world_post(w, &c->proc, SIM_CALL_TIMEOUT_MS, on_call_timeout, c,
@@ -134,6 +136,8 @@ static void on_read(struct world *w, struct event *ev)
 static void send_store(struct world *w, struct sim_coord *c, struct sim_run *run,
                        enum etcd_op op)
 {
+    if (w->sets[run->set].rehearsal)
+        check_failed(w, "a rehearsal is recorded");
     struct etcd_request r = {
         .op = op, .set = run->set, .lock = run->lock, .mod_revision = run->mod_revision};
     hash_bytes(run->round.proofs, run->round.n_proofs * sizeof *run->round.proofs,
@@ -206,6 +210,7 @@ static void perform_round(struct world *w, struct sim_coord *c, struct sim_run *
     }
     if (!finished)
         return;
+    check_rehearsed(w, run);
     if (run->round.sm.state != ROUND_LOST)
         run_unlock(w, c, run->lock);
     run_end(run);
@@ -248,6 +253,7 @@ static void start_round(struct world *w, struct sim_coord *c, struct sim_run *ru
     uint16_t waves[SIM_NODES];
     bool required[SIM_NODES];
     conf.relaxed = plan->relaxed;
+    conf.rehearsal = plan->rehearsal;
     conf.n_waves = plan->n_waves;
     conf.waves = waves;
     conf.required = required;
@@ -311,11 +317,16 @@ static void on_locked(struct world *w, struct event *ev)
         /* Taken by another run, or by the dead leader's lease; or unknown, and then our
          * own lock may stand in the way until the lease ends: the product reads back. */
         run_end(run);
-        world_post(w, &c->proc, 700, retry_lock, c, NULL, (uint64_t)r->set);
+        if (!w->sets[r->set].rehearsal) /* those are refused, and that is the end */
+            world_post(w, &c->proc, 700, retry_lock, c, NULL, (uint64_t)r->set);
         return;
     }
     run->locked = true;
     run->lock = r->result;
+    if (w->sets[r->set].rehearsal) {
+        start_round(w, c, run);
+        return;
+    }
     struct etcd_request read = {.op = ETCD_READ, .set = r->set, .lock = run->lock};
     etcd_send(w, c, &read, on_first_read);
 }
@@ -323,6 +334,7 @@ static void on_locked(struct world *w, struct event *ev)
 void run_try_lock(struct world *w, struct sim_coord *c, int set)
 {
     c->runs[set] = (struct sim_run){.set = set, .active = true};
+    w->rehearsed[set] = w->sets[set].rehearsal;
     struct etcd_request r = {.op = ETCD_LOCK,
                              .set = set,
                              .lease = c->lead.lease,
@@ -374,6 +386,8 @@ void coord_reply(struct world *w, int coord, uint64_t call, int set, const struc
         if (k->id != call || k->answered)
             continue;
         k->answered = true;
+        if (k->call == CALL_ABORT && !e)
+            run->told |= 1u << k->node;
         struct domain_epoch epochs[SIM_DOMAINS];
         struct round_event ev = {.kind = ROUND_EV_REPLY,
                                  .node = k->node,

@@ -15,5 +15,6 @@ int script_leader(const struct world *w);
 struct TCase;
 void script_add(struct TCase *tc);
 void script_waves_add(struct TCase *tc);
+void script_rehearsal_add(struct TCase *tc);
 
 #endif

@@ -242,6 +242,7 @@ static void draw_plan(struct world *w, struct sim_plan *plan)
 {
     *plan = (struct sim_plan){.group = (int)below(w, SIM_GROUPS)};
     plan->relaxed = chance(w, 400);
+    plan->rehearsal = chance(w, 150);
     for (int i = 0; i < SIM_NODES; i++)
         plan->required[i] = chance(w, 200);
     plan->n_waves = chance(w, 500) ? 1 + (size_t)below(w, SIM_WAVES) : 0;

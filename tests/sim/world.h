@@ -4,7 +4,7 @@
  * delays and cuts one way, an etcd with revisions, leases, compaction and unknown
  * outcomes, journals that are torn, kernels that stay frozen.
  *
- *   main.c the suite, seeds · script.c scripted scenarios · swarm.c random faults ·
+ *   main.c the suite, seeds · script*.c scripted scenarios · swarm.c random faults ·
  *   world.c clock, processes · trace.c what happened last · etcd.c · coord.c run.c the
  *   coordinator's shell · node.c the agent's · guard.c keeper and doers · kernel.c what
  *   really happens on a node · check.c invariants */
@@ -92,6 +92,7 @@ struct sim_plan {
     int group;
     unsigned parts[SIM_NODES];
     bool relaxed;
+    bool rehearsal;
     size_t n_waves, waves[SIM_NODES][SIM_DOMAINS]; /* 0: all at once */
     bool required[SIM_NODES];                      /* relaxed: not without this node */
 };
@@ -199,6 +200,8 @@ struct sim_run {
     struct round_acts acts;
     int nodes[SIM_NODES]; /* of the round's nodes: which of the world's */
     unsigned left_out;    /* of them, as bits: those that ever were */
+    unsigned told;        /* likewise: those that have answered Abort with yes */
+    unsigned ended;       /* likewise: those that were sent one */
     struct sim_call calls[SIM_CALLS];
     size_t n_calls;
 };
@@ -318,7 +321,8 @@ struct world {
     uint64_t next_call;
     struct sim_plan sets[SIM_SETS];
     int n_sets;
-    uint64_t trace; /* digest of every event: the same seed gives the same */
+    bool rehearsed[SIM_SETS]; /* begun, once and for all: nobody takes it over */
+    uint64_t trace;           /* digest of every event: the same seed gives the same */
     struct sim_note notes[SIM_NOTES]; /* the newest, as a ring */
     size_t n_notes;
     size_t checked_notes; /* how many there were at the last look at all records */
@@ -438,6 +442,8 @@ void check_left_out(const struct world *w, const struct sim_run *run,
                     const struct round_act *a);
 /* Step 2.6: Freeze of this wave is about to be sent. */
 void check_may_freeze(const struct world *w, const struct sim_run *run, size_t wave);
+/* A rehearsal's round is over: whoever has answered its Abort stands still no more. */
+void check_rehearsed(const struct world *w, const struct sim_run *run);
 /* Whether the proofs name what really was frozen, each with the digest of all of it. */
 bool check_proofs(const struct world *w, int set, const struct round *r);
 /* Which partitions of each node they prove, as bits. */
