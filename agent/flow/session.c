@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/flow/session_waves.h"
 #include "common/base/mem.h"
 
-/*  NEW → ARMING → PREPARED → FREEZING → FROZEN → COMMITTING → JOURNALING → CAPTURED
+/*                             ┌─next wave─┐
+ *  NEW → ARMING → PREPARED → FREEZING → FROZEN → COMMITTING → JOURNALING → CAPTURED
  *   └───────┴─────────┴─────────┴─────────┴──────────┴────────────┴───────────┘
  *                                ABORTING → ABORTED
  *  Only after JOURNALING has the agent promised a capture; only from FREEZING on may a
@@ -18,7 +20,8 @@ static const struct sm_state states[] = {
     [SESSION_ARMING] = {"ARMING", 0, SM_TO(SESSION_PREPARED) | UNDO},
     [SESSION_PREPARED] = {"PREPARED", 0, SM_TO(SESSION_FREEZING) | UNDO},
     [SESSION_FREEZING] = {"FREEZING", 0, SM_TO(SESSION_FROZEN) | UNDO},
-    [SESSION_FROZEN] = {"FROZEN", 0, SM_TO(SESSION_COMMITTING) | UNDO},
+    [SESSION_FROZEN] = {"FROZEN", 0,
+                        SM_TO(SESSION_COMMITTING) | SM_TO(SESSION_FREEZING) | UNDO},
     [SESSION_COMMITTING] = {"COMMITTING", 0, SM_TO(SESSION_JOURNALING) | UNDO},
     [SESSION_JOURNALING] = {"JOURNALING", 0, SM_TO(SESSION_CAPTURED) | UNDO},
     [SESSION_CAPTURED] = {"CAPTURED", 0, UNDO},
@@ -187,6 +190,7 @@ static void answer(struct session *set, struct err *e, struct session_acts *out)
                                   .set = set,
                                   .call = set->call,
                                   .call_kind = set->call_kind,
+                                  .wave = set->wave,
                                   .err = e});
     set->call = 0;
 }
@@ -280,7 +284,7 @@ struct err *sessions_check_frozen(const struct sessions *s, const struct set_id 
         return err_new(ERR_CONFLICT, "set '%s' was never prepared on this node",
                        id->text);
     TRY(check_owner(s, set, token));
-    if (set->sm.state != SESSION_FROZEN)
+    if (set->sm.state != SESSION_FROZEN || !session_all_asked(set))
         return err_new(ERR_CONFLICT, "set '%s' is not frozen on this node", id->text);
     return NULL;
 }
@@ -319,6 +323,8 @@ static void prepare_new(struct sessions *s, const struct session_event *ev,
     struct err *e = fence_check_incarnation(&s->fence, &ev->token);
     if (!e)
         e = check_free(s, ev);
+    if (!e)
+        e = session_check_order(&s->node, ev->parts, ev->n_parts);
     struct session *set = e ? NULL : add(s, ev, SESSION_NEW);
     if (!e && !set)
         e = err_new(ERR_LIMIT, "%d sets are open on this node", SESSION_MAX_SETS);
@@ -420,6 +426,20 @@ static void note_times(struct session *set, const struct session_event *ev)
     }
 }
 
+/* I7: the recorded answer, never a second freeze. Who waits for something else goes on
+ * waiting. */
+static void repeat_answer(struct session *set, const struct session_event *ev,
+                          struct session_acts *out)
+{
+    act(out, (struct session_act){.kind = SESSION_ACT_REPLY,
+                                  .set = set,
+                                  .call = ev->call,
+                                  .call_kind = ev->kind,
+                                  .wave = ev->wave});
+}
+
+/* The journal says since the first wave that a freeze has begun, and what a restart finds
+ * begun it undoes: no write to a disk lies between two waves. */
 static void on_freeze(struct sessions *s, const struct session_event *ev,
                       struct session_acts *out)
 {
@@ -434,17 +454,26 @@ static void on_freeze(struct sessions *s, const struct session_event *ev,
         e = over(set);
     if (!e && set->sm.state < SESSION_PREPARED)
         e = err_new(ERR_CONFLICT, "set '%s' is still being prepared", ev->set.text);
+    if (!e)
+        e = session_check_turn(set, ev->wave);
     if (e) {
         refuse(ev, e, out);
         return;
     }
-    wait_for(set, ev, out);
-    if (set->sm.state == SESSION_PREPARED) {
-        sm_move(&set->sm, SESSION_FREEZING);
-        journal(s, set, out);
-    } else if (set->sm.state > SESSION_FREEZING) {
-        answer(set, NULL, out); /* I7: the recorded answer, never a second freeze */
+    if (session_wave_stands(set, ev->wave)) {
+        repeat_answer(set, ev, out);
+        return;
     }
+    wait_for(set, ev, out);
+    if (set->sm.state == SESSION_FREEZING)
+        return;
+    bool first = set->sm.state == SESSION_PREPARED;
+    set->wave = ev->wave;
+    sm_move(&set->sm, SESSION_FREEZING);
+    if (first)
+        journal(s, set, out);
+    else
+        ask_guard(set, SESSION_ACT_FREEZE, out);
 }
 
 static void on_frozen(struct sessions *s, const struct session_event *ev,
@@ -458,39 +487,16 @@ static void on_frozen(struct sessions *s, const struct session_event *ev,
         answer(set, err_new(ev->err->kind, "%s", set->error), out);
         return;
     }
-    set->epochs = mem_dup(ev->epochs, ev->n_epochs * sizeof *ev->epochs);
-    set->n_epochs = ev->n_epochs;
+    size_t n = set->n_epochs + ev->n_epochs;
+    set->epochs = mem_resize(set->epochs, n, sizeof *set->epochs);
+    memcpy(&set->epochs[set->n_epochs], ev->epochs, ev->n_epochs * sizeof *ev->epochs);
+    set->n_epochs = n;
     note_times(set, ev);
     sm_move(&set->sm, SESSION_FROZEN);
     answer(set, NULL, out);
 }
 
 /* ---- step 3: commit ---- */
-
-static bool names_epoch(const struct session_event *ev, const struct domain_epoch *mine)
-{
-    for (size_t i = 0; i < ev->n_epochs; i++)
-        if (strcmp(ev->epochs[i].domain.text, mine->domain.text) == 0)
-            return memcmp(ev->epochs[i].epoch.b, mine->epoch.b, sizeof mine->epoch.b) ==
-                   0;
-    return false;
-}
-
-static struct err *check_commit(const struct session *set, const struct session_event *ev)
-{
-    if (set->rehearsal)
-        return err_new(ERR_CONFLICT, "'%s' is a rehearsal, which captures nothing",
-                       ev->set.text);
-    if (set->sm.state < SESSION_FROZEN)
-        return err_new(ERR_CONFLICT, "set '%s' is not frozen on this node", ev->set.text);
-    for (size_t i = 0; i < set->n_epochs; i++)
-        if (!names_epoch(ev, &set->epochs[i]))
-            return err_new(
-                ERR_CONFLICT,
-                "the commit of set '%s' does not name the epoch of domain '%s'",
-                ev->set.text, set->epochs[i].domain.text);
-    return NULL;
-}
 
 static void begin_commit(struct session *set, const struct session_event *ev,
                          struct session_acts *out)
@@ -515,7 +521,7 @@ static void on_commit(struct sessions *s, const struct session_event *ev,
     if (!e && is_undone_state(set))
         e = over(set);
     if (!e)
-        e = check_commit(set, ev);
+        e = session_check_commit(set, ev->epochs, ev->n_epochs);
     if (e) {
         refuse(ev, e, out);
         return;

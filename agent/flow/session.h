@@ -26,7 +26,7 @@ enum session_state {
     SESSION_ARMING, /* the guardian checks, flushes and opens what it will need */
     SESSION_PREPARED,
     SESSION_FREEZING, /* from its journal entry on: a restart never freezes again */
-    SESSION_FROZEN,
+    SESSION_FROZEN,   /* all that it was asked to: of several waves, those so far */
     SESSION_COMMITTING,
     SESSION_JOURNALING, /* captured; the proofs are not durable yet */
     SESSION_CAPTURED,
@@ -38,6 +38,7 @@ enum session_state {
 struct session_part {
     struct part_id part;
     struct domain_id domain;
+    size_t wave;                /* in which its domain freezes, from 0 */
     int64_t predicted_pause_ms; /* by the guardian, on arming */
     int64_t flush_ms;           /* of it: until it is frozen */
     int64_t frozen_at_ns;       /* CLOCK_BOOTTIME; 0: it was not, or nobody knows */
@@ -60,8 +61,9 @@ struct session {
     struct session_part *refused; /* owned: with their errors; not journaled, since what
                                      is only prepared is undone by a restart */
     size_t n_refused;
-    struct domain_epoch *epochs; /* owned: of this node once frozen */
+    struct domain_epoch *epochs; /* owned: of this node, of what is frozen */
     size_t n_epochs;
+    size_t wave; /* from FREEZING on: the last that the guardian was asked to freeze */
     struct domain_epoch *all_epochs; /* owned: of the whole set, as Commit named them */
     size_t n_all_epochs;
     struct proof *proofs; /* owned */
@@ -94,7 +96,7 @@ enum session_event_kind {
     SESSION_EV_INSPECT,
     SESSION_EV_JOURNALED,  /* all JOURNAL acts up to `seq` are durable */
     SESSION_EV_ARMED,      /* guardian: `parts` with their errors */
-    SESSION_EV_FROZEN,     /* guardian: `epochs` and `parts` with their times, or err */
+    SESSION_EV_FROZEN,     /* guardian: the wave's `epochs`, `parts` with times, or err */
     SESSION_EV_COMMITTED,  /* guardian: `proofs`, or err */
     SESSION_EV_UNDONE,     /* guardian: thawed, captures removed, or err; `parts` with the
                               times that it still knows */
@@ -112,8 +114,9 @@ struct session_event {
     uint64_t call; /* requests: not 0; its answer is a REPLY act naming it */
     struct set_id set;
     struct token token;
-    const struct session_part *parts; /* PREPARE: names and domains; ARMED: results */
+    const struct session_part *parts; /* PREPARE: names, domains, waves; ARMED: results */
     size_t n_parts;
+    size_t wave;  /* FREEZE */
     bool relaxed; /* PREPARE */
     int64_t hold_limit_ms;
     int64_t freeze_timeout_ms;
@@ -133,7 +136,7 @@ enum session_act_kind {
     SESSION_ACT_JOURNAL, /* make all sets and the fence durable as they are now; answer
                             with JOURNALED and `seq` (or that of a later one) */
     SESSION_ACT_ARM,     /* guardian; answer with ARMED */
-    SESSION_ACT_FREEZE,  /* guardian; answer with FROZEN */
+    SESSION_ACT_FREEZE,  /* guardian: the parts of set->wave; answer with FROZEN */
     SESSION_ACT_COMMIT,  /* guardian; answer with COMMITTED */
     SESSION_ACT_UNDO,    /* guardian: thaw, remove captures; answer with UNDONE */
     SESSION_ACT_REPLY,   /* to `call` of `call_kind`, from the fields of `set` or `err` */
@@ -146,6 +149,7 @@ struct session_act {
     int64_t seq; /* JOURNAL */
     uint64_t call;
     enum session_event_kind call_kind;
+    size_t wave;     /* REPLY to FREEZE: the one whose epochs are asked for */
     struct err *err; /* REPLY: owned by the act list; NULL: yes */
 };
 
@@ -170,7 +174,10 @@ void sessions_restarted(struct sessions *s, struct session_acts *out);
 void sessions_step(struct sessions *s, const struct session_event *ev,
                    struct session_acts *out);
 
-/* NULL when the set is frozen here, under this very token. */
+/* Whether the epoch is of a domain that freezes in this wave. */
+bool session_is_in_wave(const struct session *s, const struct domain_epoch *epoch,
+                        size_t wave);
+/* NULL when all of the set is frozen here, under this very token. */
 struct err *sessions_check_frozen(const struct sessions *s, const struct set_id *set,
                                   const struct token *token) MUST_USE;
 /* The set on this node, or NULL. Borrowed until the next step. */

@@ -123,7 +123,7 @@ void answer_hold(const struct slot *s, enum hold_request request,
         return;
     case HOLD_OUT_OF_TURN:
         answer_plain(out, type, seq, ERR_CONFLICT,
-                     request == HOLD_REQ_FREEZE ? "the set is not armed yet"
+                     request == HOLD_REQ_FREEZE ? "the set cannot freeze that now"
                                                 : "the set is not frozen");
         return;
     case HOLD_BAD_EPOCH:

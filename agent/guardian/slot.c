@@ -427,6 +427,21 @@ static void arm_again(struct slot *s, int conn, const struct guard_request *r)
         answer(s, HOLD_REQ_ARM, HOLD_OK);
 }
 
+static void freeze(struct slot *s, int conn, const struct guard_request *r)
+{
+    bool domains[HOLD_MAX_DOMAINS] = {false};
+    for (unsigned i = 0; i < s->n_parts; i++)
+        for (unsigned k = 0; k < r->n; k++)
+            if (strcmp(s->env->config->partitions[s->parts[i].part].name,
+                       r->parts[k].part.text) == 0)
+                domains[s->parts[i].domain] = true;
+    wait_for(s, HOLD_REQ_FREEZE, conn, r->seq);
+    step(s, (struct hold_event){.kind = HOLD_EV_FREEZE,
+                                .domains = r->n ? domains : NULL,
+                                .hold_ms = r->hold_ms,
+                                .freeze_timeout_ms = r->freeze_timeout_ms});
+}
+
 void slot_request(struct slot *s, int conn, const struct guard_request *r)
 {
     if (r->type == GUARD_ARM) {
@@ -440,10 +455,7 @@ void slot_request(struct slot *s, int conn, const struct guard_request *r)
     } else if (r->type == GUARD_FREEZE && s->probe) {
         plain(s, conn, r, ERR_CONFLICT, "it was armed to be looked at only");
     } else if (r->type == GUARD_FREEZE) {
-        wait_for(s, HOLD_REQ_FREEZE, conn, r->seq);
-        step(s, (struct hold_event){.kind = HOLD_EV_FREEZE,
-                                    .hold_ms = r->hold_ms,
-                                    .freeze_timeout_ms = r->freeze_timeout_ms});
+        freeze(s, conn, r);
     } else if (r->type == GUARD_COMMIT) {
         commit(s, conn, r);
     } else {

@@ -6,8 +6,9 @@
  *   - ARM: set, token, hold_ms (0: do not judge the pause), parts' names, probe (only to
  *     check: it holds no domain and cannot freeze) → per part: ok or kind and text;
  *     domain, pause_ms, flush_ms, dirty_bytes. Those that are ok are armed.
- *   - FREEZE: set, token, hold_ms, freeze_timeout_ms → per armed part: ok, epoch,
- *     frozen_at_ns; or kind and text
+ *   - FREEZE: set, token, hold_ms, freeze_timeout_ms, parts' names (none: all), with
+ * their domains → per armed part: ok, epoch, frozen_at_ns; or kind and text. What is
+ * frozen stays so; hold_ms counts from the first
  *   - COMMIT: set, token, digest, parts' names, epochs and capture ids → per part: ok,
  *     capture, path, the three times, unbroken, evidence; or kind and text
  *   - ABORT: set, token → ok once everything is thawed and its captures are removed; per
@@ -29,7 +30,7 @@
 #include "common/model/token.h"
 
 #define GUARD_MAGIC 0x53504744u /* "SPGD" */
-#define GUARD_VERSION 2
+#define GUARD_VERSION 3
 #define GUARD_MAX_PARTS 256
 #define GUARD_TEXT_BYTES 320
 #define GUARD_PATH_BYTES 400

@@ -82,6 +82,12 @@ static void name_set(struct guard_request *r, const struct set_id *set,
     r->token = *token;
 }
 
+static void name_parts(struct guard_request *r, const struct guard_part *parts, size_t n)
+{
+    r->n = (uint32_t)n;
+    memcpy(r->parts, parts, n * sizeof(*parts));
+}
+
 /* Waits until `fd` is ready for `events`. */
 static struct err *wait_ready(int fd, short events, int64_t until_ms)
 {
@@ -230,12 +236,14 @@ struct err *guard_arm(struct guard *g, const struct set_id *set,
 }
 
 struct err *guard_freeze(struct guard *g, const struct set_id *set,
-                         const struct token *token, int64_t hold_ms,
-                         int64_t freeze_timeout_ms, int64_t timeout_ms,
-                         const struct guard_reply **out)
+                         const struct token *token, const struct guard_part *parts,
+                         size_t n, int64_t hold_ms, int64_t freeze_timeout_ms,
+                         int64_t timeout_ms, const struct guard_reply **out)
 {
+    assert(n <= GUARD_MAX_PARTS);
     struct guard_request *r = begin(g, GUARD_FREEZE);
     name_set(r, set, token);
+    name_parts(r, parts, n);
     r->hold_ms = hold_ms;
     r->freeze_timeout_ms = freeze_timeout_ms;
     return call(g, timeout_ms, out);
@@ -250,8 +258,7 @@ struct err *guard_commit(struct guard *g, const struct set_id *set,
     struct guard_request *r = begin(g, GUARD_COMMIT);
     name_set(r, set, token);
     r->digest = *digest;
-    r->n = (uint32_t)n;
-    memcpy(r->parts, parts, n * sizeof(*parts));
+    name_parts(r, parts, n);
     return call(g, timeout_ms, out);
 }
 
@@ -267,9 +274,7 @@ struct err *guard_drop(struct guard *g, const struct guard_part *parts, size_t n
                        int64_t timeout_ms)
 {
     assert(n <= GUARD_MAX_PARTS);
-    struct guard_request *r = begin(g, GUARD_DROP);
-    r->n = (uint32_t)n;
-    memcpy(r->parts, parts, n * sizeof(*parts));
+    name_parts(begin(g, GUARD_DROP), parts, n);
     TRY(call_patiently(g, timeout_ms));
     for (uint32_t i = 0; i < g->reply.n; i++) {
         const struct guard_item *item = &g->reply.items[i];

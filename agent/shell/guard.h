@@ -45,12 +45,15 @@ struct err *guard_arm(struct guard *g, const struct set_id *set,
                       const struct token *token, bool probe, int64_t hold_ms,
                       const struct part_id *parts, size_t n, int64_t timeout_ms,
                       const struct guard_reply **out) MUST_USE;
-/* Freezes what is armed. Items: GUARD_OK with domain, epoch, frozen_at_ns, or kind and
- * text. CONFLICT when nothing of it is armed, or the hold is over. */
+/* Freezes these of the armed parts, and all that shares a domain with them; 0: all. What
+ * is frozen stays so, and hold_ms counts from the first time. Items, of all armed parts:
+ * GUARD_OK with domain, epoch, frozen_at_ns, or kind and text. CONFLICT when nothing of
+ * it is armed, the hold is over, or a filesystem stands already and others are to follow.
+ */
 struct err *guard_freeze(struct guard *g, const struct set_id *set,
-                         const struct token *token, int64_t hold_ms,
-                         int64_t freeze_timeout_ms, int64_t timeout_ms,
-                         const struct guard_reply **out) MUST_USE;
+                         const struct token *token, const struct guard_part *parts,
+                         size_t n, int64_t hold_ms, int64_t freeze_timeout_ms,
+                         int64_t timeout_ms, const struct guard_reply **out) MUST_USE;
 /* Captures and thaws. `parts` name partition, capture id, and the epoch that FREEZE gave;
  * `digest` is that of all epochs of the set. Items: GUARD_OK with capture, path, times
  * and evidence: the capture stays until dropped; or kind and text: nothing stays. */

@@ -42,6 +42,7 @@ static Stillpoint__V1__JournalSet *encode_set(const struct session *s)
         pb_set(&p->partition, s->parts[i].part.text);
         pb_set(&p->domain, s->parts[i].domain.text);
         p->predicted_pause_ms = s->parts[i].predicted_pause_ms;
+        p->wave = (int32_t)s->parts[i].wave;
         *PB_APPEND(m, parts) = p;
     }
     m->epochs = epochs_to_pb(s->epochs, s->n_epochs);
@@ -99,6 +100,9 @@ static struct err *decode_parts(const Stillpoint__V1__JournalSet *m, struct sess
         TRY(name_copy(s->parts[i].part.text, m->parts[i]->partition, "partition"));
         TRY(domain_copy(&s->parts[i].domain, m->parts[i]->domain));
         s->parts[i].predicted_pause_ms = m->parts[i]->predicted_pause_ms;
+        if (m->parts[i]->wave < 0)
+            return err_new(ERR_CORRUPT, "wave %d", m->parts[i]->wave);
+        s->parts[i].wave = (size_t)m->parts[i]->wave;
     }
     return NULL;
 }

@@ -133,8 +133,9 @@ static struct err *ask(struct guard_job *j, struct guard *g, const struct guard_
         free(names);
         return e;
     case SESSION_ACT_FREEZE:
-        return guard_freeze(g, &j->set, &j->token, j->hold_ms, j->freeze_timeout_ms,
-                            j->freeze_timeout_ms + PERFORM_SLACK_MS, r);
+        return guard_freeze(g, &j->set, &j->token, j->parts, j->n, j->hold_ms,
+                            j->freeze_timeout_ms, j->freeze_timeout_ms + PERFORM_SLACK_MS,
+                            r);
     case SESSION_ACT_COMMIT:
         return guard_commit(g, &j->set, &j->token, &j->digest, j->parts, j->n,
                             j->hold_ms + PERFORM_SLACK_MS, r);
@@ -357,16 +358,18 @@ static void ask_guard(struct agent *a, enum session_act_kind what,
     j->token = s->token;
     j->hold_ms = s->hold_limit_ms;
     j->freeze_timeout_ms = s->freeze_timeout_ms;
-    j->n = s->n_parts;
-    j->parts = mem_array(j->n, sizeof *j->parts);
-    j->domains = mem_array(j->n, sizeof *j->domains);
-    for (size_t i = 0; i < j->n; i++) {
-        j->parts[i].part = s->parts[i].part;
-        j->domains[i] = s->parts[i].domain;
-        capture_id_make(&s->set, &s->parts[i].part, &j->parts[i].capture);
+    j->parts = mem_array(s->n_parts, sizeof *j->parts);
+    j->domains = mem_array(s->n_parts, sizeof *j->domains);
+    for (size_t i = 0; i < s->n_parts; i++) {
+        if (what == SESSION_ACT_FREEZE && s->parts[i].wave != s->wave)
+            continue;
+        j->parts[j->n].part = s->parts[i].part;
+        j->domains[j->n] = s->parts[i].domain;
+        capture_id_make(&s->set, &s->parts[i].part, &j->parts[j->n].capture);
         const struct domain_epoch *e = epoch_of(s, &s->parts[i].domain);
         if (e)
-            j->parts[i].epoch = e->epoch;
+            j->parts[j->n].epoch = e->epoch;
+        j->n++;
     }
     if (what == SESSION_ACT_COMMIT)
         cut_digest(&s->set, s->all_epochs, s->n_all_epochs, &j->digest);
@@ -445,12 +448,16 @@ static struct err *inspected(const struct agent *a, const struct session *s,
     return signed_proofs(a, s, &m->proofs, &m->n_proofs, &m->signer);
 }
 
-static ProtobufCMessage *froze(const struct session *s)
+static ProtobufCMessage *froze(const struct session *s, size_t wave)
 {
     Stillpoint__V1__FreezeReply *m = mem_alloc(sizeof *m);
     stillpoint__v1__freeze_reply__init(m);
-    m->epochs = epochs_to_pb(s->epochs, s->n_epochs);
-    m->n_epochs = s->n_epochs;
+    struct domain_epoch *epochs = mem_array(s->n_epochs, sizeof *epochs);
+    for (size_t i = 0; i < s->n_epochs; i++)
+        if (session_is_in_wave(s, &s->epochs[i], wave))
+            epochs[m->n_epochs++] = s->epochs[i];
+    m->epochs = epochs_to_pb(epochs, m->n_epochs);
+    free(epochs);
     return &m->base;
 }
 
@@ -473,15 +480,16 @@ static ProtobufCMessage *aborted(const struct session *s)
 }
 
 /* *out is the caller's, also behind an error. */
-static struct err *reply_of(const struct agent *a, const struct session *s,
-                            enum session_event_kind kind, ProtobufCMessage **out)
+static struct err *reply_of(const struct agent *a, const struct session_act *act,
+                            ProtobufCMessage **out)
 {
-    switch (kind) {
+    const struct session *s = act->set;
+    switch (act->call_kind) {
     case SESSION_EV_PREPARE:
         *out = prepared(s);
         return NULL;
     case SESSION_EV_FREEZE:
-        *out = froze(s);
+        *out = froze(s, act->wave);
         return NULL;
     case SESSION_EV_COMMIT:
         return captured(a, s, out);
@@ -512,7 +520,7 @@ static void reply(struct agent *a, struct session_act *act)
         return;
     }
     AUTO(wire) ProtobufCMessage *m = NULL;
-    struct err *e = reply_of(a, act->set, act->call_kind, &m);
+    struct err *e = reply_of(a, act, &m);
     if (e)
         rpc_fail(call, e);
     else

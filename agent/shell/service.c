@@ -110,6 +110,7 @@ static struct err *prepare_parts(struct agent *a,
         TRY(service_partition(a, req->partitions, i, &p));
         TRY(name_copy(parts[i].part.text, p->name, "partition"));
         TRY(place_domain(a->conf, p, &parts[i].domain));
+        parts[i].wave = req->n_waves ? (size_t)req->waves[i] : 0;
     }
     return NULL;
 }
@@ -119,6 +120,12 @@ static struct err *check_prepare(const Stillpoint__V1__PrepareRequest *req)
     if (req->n_partitions == 0 || req->n_partitions > SESSION_MAX_PARTS)
         return err_new(ERR_INVALID, "field 'partitions': %zu, 1 to %d are allowed",
                        req->n_partitions, SESSION_MAX_PARTS);
+    if (req->n_waves != 0 && req->n_waves != req->n_partitions)
+        return err_new(ERR_INVALID, "field 'waves': %zu for %zu partitions", req->n_waves,
+                       req->n_partitions);
+    for (size_t i = 0; i < req->n_waves; i++)
+        if (req->waves[i] < 0)
+            return err_new(ERR_INVALID, "field 'waves[%zu]': %d", i, req->waves[i]);
     if (req->hold_limit_ms < 100 || req->hold_limit_ms > 60000)
         return err_new(ERR_INVALID, "field 'hold_limit_ms': %lld is not 100 to 60000",
                        (long long)req->hold_limit_ms);
@@ -171,8 +178,11 @@ static void simple(struct agent *a, struct rpc_call *call, struct session_event 
 static void freeze(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)
 {
     const Stillpoint__V1__FreezeRequest *req = (const void *)m;
-    simple(ctx, call, &(struct session_event){.kind = SESSION_EV_FREEZE}, req->set,
-           req->token);
+    struct session_event ev = {.kind = SESSION_EV_FREEZE, .wave = (size_t)req->wave};
+    if (req->wave < 0)
+        rpc_fail(call, err_new(ERR_INVALID, "field 'wave': %d", req->wave));
+    else
+        simple(ctx, call, &ev, req->set, req->token);
 }
 
 static void abort_set(struct rpc_call *call, const ProtobufCMessage *m, void *ctx)

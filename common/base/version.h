@@ -4,6 +4,6 @@
 
 #define STILLPOINT_VERSION "0.1.0"
 /* What coordinators and agents say to each other. PROTOCOL.md, "Versions". */
-#define STILLPOINT_PROTOCOL 2
+#define STILLPOINT_PROTOCOL 3
 
 #endif

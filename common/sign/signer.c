@@ -68,6 +68,22 @@ static struct err *read_chain(const char *pem, Stillpoint__V1__Signer *m)
     }
 }
 
+/* Better told of now than when a cut is captured and cannot be proved. */
+static struct err *try_key(const struct signer *s)
+{
+    struct signature unused;
+    if (!s->key)
+        return err_new(ERR_INVALID, "no private key");
+    AUTO(err) struct err *cannot = signer_sign(s, "", 0, &unused);
+    if (!cannot)
+        return NULL;
+    return err_new(
+        ERR_INVALID,
+        "its key (%s, %d bits) cannot sign proofs: make one of Ed25519, ECDSA, "
+        "or RSA with at most %d bits",
+        EVP_PKEY_get0_type_name(s->key), EVP_PKEY_get_bits(s->key), SIGNATURE_BYTES * 8);
+}
+
 struct err *signer_open(const struct rpc_tls *tls, const char *cluster,
                         struct signer **out)
 {
@@ -81,8 +97,8 @@ struct err *signer_open(const struct rpc_tls *tls, const char *cluster,
     s->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
     BIO_free_all(bio);
     struct err *e = read_chain(pems.cert, s->self);
-    if (!e && !s->key)
-        e = err_new(ERR_INVALID, "no private key");
+    if (!e)
+        e = try_key(s);
     rpc_pems_fini(&pems);
     TRY_CTX(e, "'%s'", tls->cert);
     *out = STEAL(s);

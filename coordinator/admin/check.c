@@ -163,17 +163,15 @@ static void predict(struct check *k)
     PartCheck **asked = mem_array(r->n_parts, sizeof *asked);
     size_t n = 0;
     struct wave *waves = run_waves(k->spec);
-    for (size_t i = 0; i < k->n_nodes; i++) {
+    for (size_t i = 0; i < k->n_nodes; i++)
         nodes[i].round_trip_us = k->nodes[i].round_trip_us;
-        nodes[i].wave = waves_find(waves, k->spec->n_waves, k->nodes[i].name);
-    }
-    free(waves);
     for (size_t i = 0; i < r->n_parts; i++) {
         PartCheck *p = r->parts[i];
         const struct check_node *node = node_of(k, p->node, &parts[n].node);
         if (!node || p->error[0])
             continue;
         p->round_trip_us = node->round_trip_us;
+        parts[n].wave = waves_find(waves, k->spec->n_waves, p->node, p->partition);
         parts[n].flush_ms = p->flush_ms;
         parts[n].capture_ms = p->capture_ms;
         asked[n++] = p;
@@ -184,6 +182,7 @@ static void predict(struct check *k)
         asked[i]->reach_ms = reach_ms;
         asked[i]->predicted_pause_ms = parts[i].pause_ms;
     }
+    free(waves);
     free(parts);
     free(nodes);
     free(asked);

@@ -186,6 +186,12 @@ static struct err *decode(struct evidence_of *v)
 static int gather(struct ctl *c, struct evidence_of *v)
 {
     struct err *e = NULL;
+    if (ctl_has(c, "offline") && ctl_has(c, "repo"))
+        return ctl_fail(c,
+                        err_new(ERR_INVALID,
+                                "--offline and --repo are two places to take "
+                                "the set from: name one"),
+                        CTL_USAGE);
     if (ctl_has(c, "offline")) {
         e = from_file(c, v);
     } else if (ctl_has(c, "repo")) {

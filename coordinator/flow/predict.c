@@ -1,6 +1,7 @@
 #include "coordinator/flow/predict.h"
 
 #include <assert.h>
+#include <string.h>
 
 struct err *predict_check(int64_t pause_ms, int64_t flush_ms)
 {
@@ -13,19 +14,20 @@ struct err *predict_check(int64_t pause_ms, int64_t flush_ms)
 int64_t predict_pauses(struct predict_part *parts, size_t n_parts,
                        struct predict_node *nodes, size_t n_nodes, int64_t *reach_ms)
 {
-    for (size_t i = 0; i < n_nodes; i++)
-        nodes[i].freeze_ms = nodes[i].capture_ms = 0;
-    for (size_t i = 0; i < n_parts; i++) {
-        assert(parts[i].node < n_nodes);
-        nodes[parts[i].node].freeze_ms += parts[i].flush_ms;
-        nodes[parts[i].node].capture_ms += parts[i].capture_ms;
+    for (size_t i = 0; i < n_nodes; i++) {
+        memset(nodes[i].freeze_ms, 0, sizeof nodes[i].freeze_ms);
+        nodes[i].capture_ms = 0;
     }
     int64_t slowest_ms[PREDICT_MAX_WAVES] = {0};
-    for (size_t i = 0; i < n_nodes; i++) {
-        int64_t ms = nodes[i].freeze_ms + (nodes[i].round_trip_us + 999) / 1000;
-        assert(nodes[i].wave < PREDICT_MAX_WAVES);
-        if (ms > slowest_ms[nodes[i].wave])
-            slowest_ms[nodes[i].wave] = ms;
+    for (size_t i = 0; i < n_parts; i++) {
+        const struct predict_part *p = &parts[i];
+        assert(p->node < n_nodes && p->wave < PREDICT_MAX_WAVES);
+        struct predict_node *n = &nodes[p->node];
+        n->capture_ms += p->capture_ms;
+        n->freeze_ms[p->wave] += p->flush_ms;
+        int64_t ms = n->freeze_ms[p->wave] + (n->round_trip_us + 999) / 1000;
+        if (ms > slowest_ms[p->wave])
+            slowest_ms[p->wave] = ms;
     }
     *reach_ms = 0;
     for (size_t wave = 0; wave < PREDICT_MAX_WAVES; wave++)

@@ -18,16 +18,16 @@ enum { PREDICT_MAX_MS = 86400000, PREDICT_MAX_WAVES = 16 };
 /* One partition; each value 0 to PREDICT_MAX_MS. */
 struct predict_part {
     size_t node;        /* index of its node */
+    size_t wave;        /* in which it freezes; below PREDICT_MAX_WAVES */
     int64_t flush_ms;   /* until it is frozen */
     int64_t capture_ms; /* its own capture */
     int64_t pause_ms;   /* out */
 };
 
 struct predict_node {
-    size_t wave;           /* in which it freezes; below PREDICT_MAX_WAVES */
-    int64_t round_trip_us; /* to its agent and back */
-    int64_t freeze_ms;     /* out: all of its partitions */
-    int64_t capture_ms;    /* out */
+    int64_t round_trip_us;                /* to its agent and back */
+    int64_t freeze_ms[PREDICT_MAX_WAVES]; /* out: its partitions of each wave */
+    int64_t capture_ms;                   /* out: all of its partitions */
 };
 
 /* CORRUPT unless an agent's two numbers can be: a pause, of which the flush is a part. */

@@ -43,10 +43,11 @@ void round_init(struct round *r, const struct round_conf *conf)
 {
     assert(conf->n_nodes > 0);
     assert(conf->n_parts > 0 && conf->n_parts <= CUT_MAX_PARTS);
+    assert(conf->n_waves <= ROUND_MAX_WAVES);
     *r = (struct round){.conf = *conf};
     r->nodes = mem_array(conf->n_nodes, sizeof *r->nodes);
     for (size_t i = 0; i < conf->n_nodes; i++)
-        r->nodes[i].wave = conf->waves ? conf->waves[i] : 0;
+        r->nodes[i].waves = conf->waves ? conf->waves[i] : 1;
     for (size_t i = 0; conf->required && i < conf->n_nodes; i++)
         r->nodes[i].required = conf->required[i];
     r->conf.waves = NULL;
@@ -82,6 +83,11 @@ static struct err *verify(const struct round *r)
     return cut_verify(&r->conf.set, r->epochs, r->n_epochs, r->proofs, r->n_proofs);
 }
 
+static bool in_wave(const struct round_node *n, size_t wave)
+{
+    return n->waves >> wave & 1;
+}
+
 static void check_node(const struct round *r, const struct round_node *n)
 {
     bool recorded = r->sm.state == ROUND_RECORDING || r->sm.state == ROUND_CAPTURED;
@@ -89,8 +95,8 @@ static void check_node(const struct round *r, const struct round_node *n)
     assert(!n->out || r->conf.relaxed);
     assert(!n->out || !n->required || !(recorded || r->sm.state == ROUND_CAPTURING));
     assert(!n->out || n->call == CALL_ABORT || round_is_final(r));
-    assert(r->sm.state != ROUND_FREEZING || n->out || n->wave <= r->wave ||
-           n->call == CALL_NONE);
+    bool asked = r->sm.state == ROUND_FREEZING && n->call == CALL_FREEZE;
+    assert(!asked || (n->wave <= r->wave && in_wave(n, n->wave)));
     assert(r->sm.state != ROUND_CAPTURING || r->n_epochs > 0);
     assert(!r->conf.rehearsal || n->call != CALL_COMMIT);
 }
@@ -106,6 +112,12 @@ void round_check(const struct round *r)
         check_node(r, &r->nodes[i]);
 }
 
+static void act_call(const struct round_node *n, size_t i, struct round_acts *out)
+{
+    act(out, (struct round_act){
+                 .kind = ROUND_ACT_CALL, .call = n->call, .node = i, .wave = n->wave});
+}
+
 static void call_node(struct round *r, size_t i, enum round_call call,
                       struct round_acts *out)
 {
@@ -114,7 +126,8 @@ static void call_node(struct round *r, size_t i, enum round_call call,
     n->waiting = true;
     n->done = false;
     n->retry_at_ms = 0;
-    act(out, (struct round_act){.kind = ROUND_ACT_CALL, .call = call, .node = i});
+    n->wave = r->wave;
+    act_call(n, i, out);
 }
 
 static void call_nobody(struct round_node *n)
@@ -146,8 +159,8 @@ static bool members_done(const struct round *r)
 {
     for (size_t i = 0; i < r->conf.n_nodes; i++) {
         const struct round_node *n = &r->nodes[i];
-        bool later = r->sm.state == ROUND_FREEZING && n->wave > r->wave;
-        if (!n->out && !n->done && !later)
+        bool other = r->sm.state == ROUND_FREEZING && !in_wave(n, r->wave);
+        if (!n->out && !n->done && !other)
             return false;
     }
     return true;
@@ -256,7 +269,7 @@ static void freeze_wave(struct round *r, int64_t now_ms, struct round_acts *out)
 {
     r->deadline_ms = waves_deadline_ms(r, now_ms);
     for (size_t i = 0; i < r->conf.n_nodes; i++)
-        if (r->nodes[i].wave == r->wave && !r->nodes[i].out)
+        if (in_wave(&r->nodes[i], r->wave) && !r->nodes[i].out)
             call_node(r, i, CALL_FREEZE, out);
 }
 
@@ -421,9 +434,12 @@ static void on_inspected(struct round *r, const struct round_event *ev,
 
 static void on_yes(struct round *r, const struct round_event *ev, struct round_acts *out)
 {
+    struct round_node *n = &r->nodes[ev->node];
     switch (r->sm.state) {
     case ROUND_PREPARING:
-        r->nodes[ev->node].predicted_ms = ev->predicted_ms;
+        memcpy(n->predicted_ms, ev->predicted_ms, sizeof n->predicted_ms);
+        n->waves &= (uint16_t)~ev->refused_waves;
+        assert(n->waves);
         advance(r, ev, out);
         return;
     case ROUND_FREEZING:
@@ -499,8 +515,9 @@ static void on_reply(struct round *r, const struct round_event *ev,
 {
     assert(ev->node < r->conf.n_nodes);
     struct round_node *n = &r->nodes[ev->node];
-    if (!n->waiting || n->call != ev->call)
-        return; /* late: of a phase that is over, or of a node that is out */
+    if (!n->waiting || n->call != ev->call ||
+        (n->call == CALL_FREEZE && n->wave != ev->wave))
+        return; /* late: of a phase or wave that is over, or of a node that is out */
     n->waiting = false;
     if (n->out && r->sm.state != ROUND_ABORTING) {
         on_out_reply(n, ev);
@@ -631,7 +648,7 @@ static void repeat_calls(struct round *r, int64_t now_ms, struct round_acts *out
             continue;
         n->retry_at_ms = 0;
         n->waiting = true;
-        act(out, (struct round_act){.kind = ROUND_ACT_CALL, .call = n->call, .node = i});
+        act_call(n, i, out);
     }
 }
 

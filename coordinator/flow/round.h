@@ -6,7 +6,8 @@
  * A strict round ends with all nodes captured or none. In a relaxed one a node that fails
  * or is silent at the end of a phase is left out, once and for all: it is told to abort,
  * nothing it says later counts, and the others make the cut. With waves, Freeze goes to
- * the nodes of a wave when all of the one before have answered (or are left out). */
+ * the nodes of a wave when all of the one before have answered (or are left out); a node
+ * with partitions in several waves is asked once for each. */
 #ifndef COORDINATOR_FLOW_ROUND_H
 #define COORDINATOR_FLOW_ROUND_H
 
@@ -24,6 +25,7 @@ enum {
     ROUND_ABORT_TIMEOUT_MS = 30000,   /* then reconciliation delivers the abort */
     ROUND_COMMIT_SLACK_MS = 2000, /* for the answers to Commit to arrive after the hold */
     ROUND_ERROR_BYTES = 512,
+    ROUND_MAX_WAVES = 16,
 };
 
 enum round_state {
@@ -92,12 +94,16 @@ struct round_event {
     int64_t unix_ms; /* wall clock, for records only */
     size_t node;     /* REPLY: index into the round's nodes */
     enum round_call call;
+    size_t wave;                       /* reply to FREEZE: the one asked for */
     const struct err *err;             /* REPLY: NULL when the agent said yes */
     const struct domain_epoch *epochs; /* reply to FREEZE: its domains; INSPECT: all */
     size_t n_epochs;
     const struct proof *proofs; /* reply to COMMIT and INSPECT */
     size_t n_proofs;
-    int64_t predicted_ms;   /* reply to PREPARE: the pause the node expects */
+    /* Reply to PREPARE: the pause that the node expects of its parts in each wave, and
+     * as bits the waves of which it refuses all parts (but not of all its waves). */
+    int64_t predicted_ms[ROUND_MAX_WAVES];
+    uint16_t refused_waves;
     enum session_view view; /* reply to INSPECT */
     enum round_stored stored;
     enum round_found found;
@@ -118,6 +124,7 @@ struct round_act {
     enum round_act_kind kind;
     enum round_call call;
     size_t node;
+    size_t wave; /* CALL of FREEZE */
     int64_t at_ms;
 };
 
@@ -140,10 +147,11 @@ struct round_conf {
     size_t n_nodes;
     bool rehearsal; /* ends by Abort once all are frozen, and stores nothing */
     bool relaxed;
-    size_t n_waves;       /* 0 and 1: all nodes freeze at once */
-    const size_t *waves;  /* of each node, from 0; borrowed for round_init; NULL: all 0 */
-    const bool *required; /* of each node: without it there is no relaxed set, either;
-                             borrowed as well; NULL: none is */
+    size_t n_waves;        /* 0 and 1: all freezes at once; at most ROUND_MAX_WAVES */
+    const uint16_t *waves; /* of each node: bit i when it has parts in wave i; one at
+                              least; borrowed for round_init; NULL: all are in 0 */
+    const bool *required;  /* of each node: without it there is no relaxed set, either;
+                              borrowed as well; NULL: none is */
 };
 
 /* One agent of the round. */
@@ -152,8 +160,9 @@ struct round_node {
     bool waiting;         /* its answer is outstanding */
     bool done;            /* it answered this phase with yes */
     int64_t retry_at_ms;  /* 0: no repetition due */
-    size_t wave;
-    int64_t predicted_ms;
+    uint16_t waves;       /* bit i: it has something to freeze in wave i */
+    size_t wave;          /* FREEZE: the last that it was asked for */
+    int64_t predicted_ms[ROUND_MAX_WAVES];
     bool required;
     bool out;    /* relaxed: its parts are not in the cut, whatever it says from now on */
     char *error; /* why it is out; owned */
@@ -166,7 +175,8 @@ struct round_node {
  *    nodes that are out
  *  4 a node that is out is told to abort and nothing else; only a relaxed round has any,
  *    and of those it requires none in CAPTURING, RECORDING or CAPTURED
- *  5 while FREEZING, no node of a later wave has been asked to freeze
+ *  5 while FREEZING, no node has been asked to freeze anything of a later wave, nor
+ *    anything of a wave that it has no part in
  *  6 a rehearsal stores nothing, and never gets to CAPTURING */
 struct round {
     struct sm sm;

@@ -3,10 +3,11 @@
 #include <stdbool.h>
 #include <string.h>
 
-static bool is_of(const char *name, const char *node)
+static bool is(const char *name, const char *node, const char *partition)
 {
     size_t n = strlen(node);
-    return strncmp(name, node, n) == 0 && name[n] == '/';
+    return strncmp(name, node, n) == 0 && name[n] == '/' &&
+           strcmp(name + n + 1, partition) == 0;
 }
 
 static bool has(char *const *names, size_t n, const char *name)
@@ -17,33 +18,16 @@ static bool has(char *const *names, size_t n, const char *name)
     return false;
 }
 
-static size_t node_bytes(const char *name)
-{
-    return (size_t)(strchr(name, '/') - name);
-}
-
 /* Entry `at` of wave `w`, against all before it. */
 static struct err *check_entry(const struct wave *waves, size_t w, size_t at)
 {
     const char *name = waves[w].partitions[at];
-    size_t n = node_bytes(name) + 1;
     if (has(waves[w].partitions, at, name))
         return err_new(ERR_INVALID, "field 'waves[%zu]': '%s' is listed twice", w, name);
-    for (size_t i = 0; i < w; i++) {
-        for (size_t k = 0; k < waves[i].n; k++) {
-            const char *other = waves[i].partitions[k];
-            if (strcmp(other, name) == 0)
-                return err_new(ERR_INVALID,
-                               "field 'waves[%zu]': '%s' is in wave %zu already", w, name,
-                               i + 1);
-            if (strncmp(other, name, n) == 0)
-                return err_new(ERR_INVALID,
-                               "field 'waves[%zu]': node '%.*s' has '%s' in wave %zu and "
-                               "'%s' in wave %zu; the partitions of one node freeze "
-                               "together: put them into one wave",
-                               w, (int)n - 1, name, other, i + 1, name, w + 1);
-        }
-    }
+    for (size_t i = 0; i < w; i++)
+        if (has(waves[i].partitions, waves[i].n, name))
+            return err_new(ERR_INVALID, "field 'waves[%zu]': '%s' is in wave %zu already",
+                           w, name, i + 1);
     return NULL;
 }
 
@@ -84,11 +68,12 @@ struct err *waves_check(char *const *partitions, size_t n, const struct wave *wa
     return NULL;
 }
 
-size_t waves_find(const struct wave *waves, size_t n_waves, const char *node)
+size_t waves_find(const struct wave *waves, size_t n_waves, const char *node,
+                  const char *partition)
 {
     for (size_t w = 0; w < n_waves; w++)
         for (size_t i = 0; i < waves[w].n; i++)
-            if (is_of(waves[w].partitions[i], node))
+            if (is(waves[w].partitions[i], node, partition))
                 return w;
     return 0;
 }
@@ -111,8 +96,8 @@ int64_t waves_predict_ms(const struct round *r)
         int64_t slowest_ms = 0;
         for (size_t i = 0; i < r->conf.n_nodes; i++) {
             const struct round_node *n = &r->nodes[i];
-            if (n->wave == wave && !n->out && n->predicted_ms > slowest_ms)
-                slowest_ms = n->predicted_ms;
+            if (!n->out && n->predicted_ms[wave] > slowest_ms)
+                slowest_ms = n->predicted_ms[wave];
         }
         sum_ms += slowest_ms;
     }

@@ -1,6 +1,5 @@
 /* The order in which a group's partitions freeze: waves, each when the one before stands
- * still. One node's partitions are all in one wave, since they freeze by one request. No
- * I/O, no clock. */
+ * still. No I/O, no clock. */
 #ifndef COORDINATOR_FLOW_WAVES_H
 #define COORDINATOR_FLOW_WAVES_H
 
@@ -9,7 +8,7 @@
 #include "common/base/err.h"
 #include "coordinator/flow/round.h"
 
-enum { WAVES_MAX = 16 };
+enum { WAVES_MAX = ROUND_MAX_WAVES };
 
 /* Borrowed names: "node/partition". */
 struct wave {
@@ -18,14 +17,13 @@ struct wave {
 };
 
 /* Whether `waves` order the group's partitions: INVALID, naming the field, if there are
- * too many, one is empty, a partition is in none of them, in two, or not of the group, or
- * a node's partitions are in two. No waves are in order. Needs: the names are well
- * formed.
- */
+ * too many, one is empty, or a partition is in none of them, in two, or not of the group.
+ * No waves are in order. Needs: the names are well formed. */
 struct err *waves_check(char *const *partitions, size_t n, const struct wave *waves,
                         size_t n_waves) MUST_USE;
-/* The wave of a node's partitions, from 0; 0 if it is in none. */
-size_t waves_find(const struct wave *waves, size_t n_waves, const char *node);
+/* The wave of a partition, from 0; 0 if it is in none. */
+size_t waves_find(const struct wave *waves, size_t n_waves, const char *node,
+                  const char *partition);
 
 /* Until when the wave that a round freezes now has time: all of freeze_timeout. In a
  * relaxed round a silent node costs the waves behind it nothing of their share, and each

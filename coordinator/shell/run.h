@@ -19,6 +19,7 @@ struct run_node {
 struct run_part {
     int64_t pause_us; /* by a round that ended by Abort; 0: none, or nobody knows */
     bool at_most;     /* it was no longer than that */
+    size_t wave;      /* in which it freezes */
 };
 
 struct run {
@@ -77,7 +78,7 @@ void run_unlock(struct coord *c, const char *group, int64_t revision,
                 const struct domain_id *domains, size_t n);
 
 /* run_calls.c: one call to one agent; its answer is fed to the round. */
-void run_call(struct run *r, size_t node, enum round_call call);
+void run_call(struct run *r, const struct round_act *a);
 
 /* run_drill.c: true when the round's drill has taken the act over: it is performed later.
  */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/model/order.h"
 #include "common/obs/log.h"
 #include "common/wire/utf8.h"
 #include "common/wire/wire.h"
@@ -18,6 +19,16 @@ struct wave *run_waves(const Stillpoint__V1__GroupSpec *spec)
         waves[i] =
             (struct wave){spec->waves[i]->partitions, spec->waves[i]->n_partitions};
     return waves;
+}
+
+static void find_waves(struct run *r)
+{
+    const Stillpoint__V1__GroupSpec *spec = r->draft->spec;
+    struct wave *waves = run_waves(spec);
+    for (size_t i = 0; i < r->n_parts; i++)
+        r->parts[i].wave = waves_find(waves, spec->n_waves, r->draft->parts[i]->node,
+                                      r->draft->parts[i]->partition);
+    free(waves);
 }
 
 static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
@@ -35,6 +46,7 @@ static struct run *run_new(struct coord *c, Stillpoint__V1__SetRecord *draft,
     r->n_parts = draft->n_parts;
     r->parts = mem_array(draft->n_parts, sizeof *r->parts);
     r->part_errors = mem_array(draft->n_parts, sizeof *r->part_errors);
+    find_waves(r);
     /* Parts ascend by node, so one node's stand together. */
     r->nodes = mem_array(draft->n_parts, sizeof *r->nodes);
     for (size_t i = 0; i < draft->n_parts; i++) {
@@ -126,6 +138,31 @@ static struct err *check_repositories(const struct coord *c, struct plan *plan,
     return NULL;
 }
 
+/* The order is the group's: what is wrong with it is no matter of one node, even of a
+ * relaxed group. */
+static struct err *check_order(const struct plan *plan,
+                               const Stillpoint__V1__GroupSpec *s)
+{
+    struct order_part *parts = mem_array(plan->n_parts, sizeof *parts);
+    struct wave *waves = run_waves(s);
+    struct err *e = NULL;
+    for (size_t i = 0; i < plan->n_nodes && !e && s->n_waves > 1; i++) {
+        const struct plan_node *node = &plan->nodes[i];
+        size_t n = 0;
+        for (size_t k = node->first; k < node->first + node->n; k++) {
+            const struct plan_part *p = &plan->parts[k];
+            if (!p->error)
+                parts[n++] = (struct order_part){
+                    p->part.text, &p->domain,
+                    waves_find(waves, s->n_waves, p->node.text, p->part.text)};
+        }
+        e = order_check(node->node.text, parts, n);
+    }
+    free(waves);
+    free(parts);
+    return e;
+}
+
 /* What a relaxed group requires is planned as strictly as ever. */
 static struct err *check_required(const struct coord *c,
                                   const Stillpoint__V1__GroupSpec *s)
@@ -148,6 +185,7 @@ struct err *run_plan(const struct coord *c, const Stillpoint__V1__GroupSpec *s,
     TRY(plan_make(&c->registry, (const char *const *)s->partitions, s->n_partitions,
                   strict, loop_now_ms(), out));
     TRY(check_repositories(c, *out, s->repository, strict));
+    TRY_CTX(check_order(*out, s), "waves");
     return check_overlap(c, *out, s->group);
 }
 

@@ -23,6 +23,7 @@ struct call {
     unsigned term;
     uint64_t serial;
     size_t node;
+    size_t wave; /* of Freeze */
     enum round_call call;
 };
 
@@ -38,9 +39,13 @@ static ProtobufCMessage *prepare_request(const struct run *r, size_t node)
     m->consistency = r->draft->spec->consistency;
     m->rehearsal = r->rehearsal;
     const struct run_node *n = &r->nodes[node];
-    for (size_t i = n->first; i < n->first + n->n; i++)
-        if (run_is_planned(r->draft->parts[i]))
-            *PB_APPEND(m, partitions) = mem_strdup(r->draft->parts[i]->partition);
+    m->waves = mem_array(n->n, sizeof *m->waves);
+    for (size_t i = n->first; i < n->first + n->n; i++) {
+        if (!run_is_planned(r->draft->parts[i]))
+            continue;
+        m->waves[m->n_waves++] = (int32_t)r->parts[i].wave;
+        *PB_APPEND(m, partitions) = mem_strdup(r->draft->parts[i]->partition);
+    }
     return &m->base;
 }
 
@@ -74,18 +79,24 @@ static ProtobufCMessage *abort_request(const struct run *r, size_t node)
     return &m->base;
 }
 
-static ProtobufCMessage *request_of(const struct run *r, size_t node,
-                                    enum round_call call)
+static ProtobufCMessage *freeze_request(const struct run *r, size_t wave)
 {
-    switch (call) {
+    Stillpoint__V1__FreezeRequest *m = SIMPLE_REQUEST(FreezeRequest, freeze_request);
+    m->wave = (int32_t)wave;
+    return &m->base;
+}
+
+static ProtobufCMessage *request_of(const struct run *r, const struct round_act *a)
+{
+    switch (a->call) {
     case CALL_PREPARE:
-        return prepare_request(r, node);
+        return prepare_request(r, a->node);
     case CALL_FREEZE:
-        return &SIMPLE_REQUEST(FreezeRequest, freeze_request)->base;
+        return freeze_request(r, a->wave);
     case CALL_COMMIT:
         return commit_request(r);
     case CALL_ABORT:
-        return abort_request(r, node);
+        return abort_request(r, a->node);
     default:
         return &SIMPLE_REQUEST(InspectRequest, inspect_request)->base;
     }
@@ -126,15 +137,17 @@ struct reply {
 /* One partition's answer: what its pause is expected to be, or why it is refused, which
  * ends a strict round and is noted in a relaxed one. */
 static struct err *read_part(struct run *r, size_t i,
-                             const Stillpoint__V1__PartPrepared *m, int64_t *sum_ms)
+                             const Stillpoint__V1__PartPrepared *m,
+                             struct round_event *ev)
 {
     Stillpoint__V1__Part *p = r->draft->parts[i];
     TRY_CTX(predict_check(m->predicted_pause_ms, m->flush_ms), "partition '%s'",
             p->partition);
     p->predicted_pause_ms = m->predicted_pause_ms;
     if (!m->error[0]) {
-        *sum_ms += m->predicted_pause_ms; /* what is refused pauses nobody */
-        return NULL;
+        ev->predicted_ms[r->parts[i].wave] += m->predicted_pause_ms;
+        ev->refused_waves &= (uint16_t) ~(1u << r->parts[i].wave);
+        return NULL; /* what is refused pauses nobody */
     }
     if (!r->round.conf.relaxed || run_is_required(r, p))
         return err_new(ERR_CONFLICT, "partition '%s': %s", p->partition, m->error);
@@ -149,6 +162,8 @@ static struct err *read_prepared(struct run *r, size_t node,
 {
     const struct run_node *n = &r->nodes[node];
     size_t planned = 0, answered = 0;
+    int64_t sum_ms = 0;
+    ev->refused_waves = UINT16_MAX; /* but for those of which a part is taken */
     for (size_t i = n->first; i < n->first + n->n; i++) {
         if (!run_is_planned(r->draft->parts[i]))
             continue;
@@ -156,7 +171,7 @@ static struct err *read_prepared(struct run *r, size_t node,
         for (size_t k = 0; k < m->n_parts; k++) {
             if (strcmp(r->draft->parts[i]->partition, m->parts[k]->partition) != 0)
                 continue;
-            TRY(read_part(r, i, m->parts[k], &ev->predicted_ms));
+            TRY(read_part(r, i, m->parts[k], ev));
             answered++;
             break;
         }
@@ -164,9 +179,13 @@ static struct err *read_prepared(struct run *r, size_t node,
     if (answered != planned || m->n_parts != planned)
         return err_new(ERR_CORRUPT, "%zu partitions prepared instead of %zu", m->n_parts,
                        planned);
+    if (ev->refused_waves == UINT16_MAX)
+        return err_new(ERR_CONFLICT, "it refuses every partition");
     /* The guardian has judged each by itself; here they add up. Over several waves the
      * round judges. */
-    return predict_judge(ev->predicted_ms, r->draft->spec->hold_limit_ms);
+    for (size_t i = 0; i < ROUND_MAX_WAVES; i++)
+        sum_ms += ev->predicted_ms[i];
+    return predict_judge(sum_ms, r->draft->spec->hold_limit_ms);
 }
 
 /* Nothing is decided by it, so what makes no sense is passed over. */
@@ -235,14 +254,24 @@ static struct err *read_proofs(const struct run *r, const struct call *k,
     return NULL;
 }
 
-/* One node's fault must not spoil the digest that all others are going to name. */
-static struct err *check_epochs(const struct domain_epoch *epochs, size_t n)
+static bool names_domain(const struct domain_epoch *epochs, size_t n,
+                         const struct domain_id *domain)
 {
     for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(epochs[i].domain.text, epochs[k].domain.text) == 0)
-                return err_new(ERR_CORRUPT, "it names domain '%s' twice",
-                               epochs[i].domain.text);
+        if (strcmp(epochs[i].domain.text, domain->text) == 0)
+            return true;
+    return false;
+}
+
+/* One node's fault must not spoil the digest that all others are going to name. */
+static struct err *check_epochs(const struct round *r, const struct domain_epoch *epochs,
+                                size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (names_domain(epochs, i, &epochs[i].domain) ||
+            names_domain(r->epochs, r->n_epochs, &epochs[i].domain))
+            return err_new(ERR_CORRUPT, "it names domain '%s' twice",
+                           epochs[i].domain.text);
     return n > 0 ? NULL : err_new(ERR_CORRUPT, "it answers without an epoch");
 }
 
@@ -258,7 +287,7 @@ static struct err *read_reply(struct run *r, const struct call *k,
         return read_prepared(r, k->node, (const void *)m, ev);
     case CALL_FREEZE:
         TRY(epochs_from_pb(f->epochs, f->n_epochs, &out->epochs));
-        TRY(check_epochs(out->epochs, f->n_epochs));
+        TRY(check_epochs(&r->round, out->epochs, f->n_epochs));
         ev->n_epochs = f->n_epochs;
         break;
     case CALL_COMMIT:
@@ -307,7 +336,8 @@ static void on_done(void *arg, struct err *e, const ProtobufCMessage *m)
         free(k);
         return;
     }
-    struct round_event ev = {.kind = ROUND_EV_REPLY, .node = k->node, .call = k->call};
+    struct round_event ev = {
+        .kind = ROUND_EV_REPLY, .node = k->node, .call = k->call, .wave = k->wave};
     struct reply reply = {0};
     if (!owned)
         owned = read_reply(r, k, m, &ev, &reply);
@@ -332,21 +362,21 @@ static void fail_later(void *arg)
     on_done(arg, err_new(ERR_UNAVAILABLE, "the node has not registered"), NULL);
 }
 
-void run_call(struct run *r, size_t node, enum round_call call)
+void run_call(struct run *r, const struct round_act *a)
 {
     struct call *k = mem_zalloc(sizeof *k);
-    *k = (struct call){r->coord, r->coord->term, r->serial, node, call};
+    *k = (struct call){r->coord, r->coord->term, r->serial, a->node, a->wave, a->call};
     struct rpc_channel *ch = NULL;
-    AUTO(err) struct err *e = node_channel(r->coord, r->nodes[node].name, &ch);
+    AUTO(err) struct err *e = node_channel(r->coord, r->nodes[a->node].name, &ch);
     if (e) {
         loop_post(r->coord->loop, fail_later, k);
         return;
     }
-    ProtobufCMessage *req = request_of(r, node, call);
-    if (call == CALL_COMMIT && r->commit_at_ns == 0)
+    ProtobufCMessage *req = request_of(r, a);
+    if (a->call == CALL_COMMIT && r->commit_at_ns == 0)
         r->commit_at_ns = loop_now_ns();
-    struct rpc_opts opts = {.timeout_ms = timeout_of(r, call)};
-    rpc_call_start(ch, &stillpoint__v1__agent_service__descriptor, method_of(call), req,
-                   &opts, on_done, k);
+    struct rpc_opts opts = {.timeout_ms = timeout_of(r, a->call)};
+    rpc_call_start(ch, &stillpoint__v1__agent_service__descriptor, method_of(a->call),
+                   req, &opts, on_done, k);
     wire_free(req);
 }

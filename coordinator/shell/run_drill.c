@@ -26,7 +26,7 @@ static void send_commit(struct run *r, size_t node)
 {
     const struct round_node *n = &r->round.nodes[node];
     if (r->round.sm.state == ROUND_CAPTURING && n->waiting && n->call == CALL_COMMIT)
-        run_call(r, node, CALL_COMMIT);
+        run_call(r, &(struct round_act){.call = CALL_COMMIT, .node = node});
 }
 
 /* ---- at an agent ---- */

@@ -411,7 +411,7 @@ static void perform(struct run *r, const struct round_act *a)
         return;
     switch (a->kind) {
     case ROUND_ACT_CALL:
-        run_call(r, a->node, a->call);
+        run_call(r, a);
         return;
     case ROUND_ACT_STORE_OPEN:
     case ROUND_ACT_STORE_CAPTURED:
@@ -538,15 +538,15 @@ static void log_move(void *ctx, const struct sm *m, const char *from, const char
     failpoint(m->name, to);
 }
 
-/* The wave of each node of the round; the caller frees it. */
-static size_t *wave_numbers(const struct run *r)
+/* The waves of each node of the round, as bits; the caller frees them. */
+static uint16_t *node_waves(const struct run *r)
 {
-    struct wave *waves = run_waves(r->draft->spec);
-    size_t *numbers = mem_array(r->n_nodes, sizeof *numbers);
+    uint16_t *waves = mem_array(r->n_nodes, sizeof *waves);
     for (size_t i = 0; i < r->n_nodes; i++)
-        numbers[i] = waves_find(waves, r->draft->spec->n_waves, r->nodes[i].name);
-    free(waves);
-    return numbers;
+        for (size_t k = r->nodes[i].first; k < r->nodes[i].first + r->nodes[i].n; k++)
+            if (run_is_planned(r->draft->parts[k]))
+                waves[i] |= (uint16_t)(1u << r->parts[k].wave);
+    return waves;
 }
 
 bool run_is_required(const struct run *r, const Stillpoint__V1__Part *p)
@@ -571,7 +571,7 @@ static bool *required_nodes(const struct run *r)
 /* The locks are held: PROTOCOL.md step 0.3 or 6.1. */
 void run_locked(struct run *r)
 {
-    size_t *waves = wave_numbers(r);
+    uint16_t *waves = node_waves(r);
     bool *required = required_nodes(r);
     struct round_conf conf = {
         .set = r->set,

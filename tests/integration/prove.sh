@@ -111,6 +111,9 @@ printf 'x' >"$LAB/out/none"
 says "no authority" 1 "holds no certificate" "$cli" set prove "$set_id" --offline "$LAB/out/set.json" --ca "$LAB/out/none"
 says "another set's record" 1 "record of set '$set_id'" "$cli" set prove other --offline "$LAB/out/set.json" --ca "$LAB/pki/ca.pem"
 
+says "two places at once" 2 "two places to take the set from" \
+    "$cli" set prove "$set_id" --offline "$LAB/out/set.json" --repo "$repo" --ca "$LAB/pki/ca.pem"
+
 snapshot=$(jq -r '.parts[0].snapshotId' "$LAB/out/set.json")
 restic --no-cache -q -r "$repo" -p "$LAB/etc/password" forget "$snapshot" >/dev/null
 says "a snapshot that is gone" 1 "part '$node/ledger': snapshot ${snapshot:0:8}" from_repo "$repo"

@@ -11,7 +11,17 @@ cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/integration/ledger.sh
 . tests/integration/ledger.sh
 
-trap 'lab_down' EXIT
+# What two applications on node 1 run in, where cgroups can be made.
+tiers=(front back)
+tier_cgroup() { printf '%s/%s/%s' "$(lab_cgroup_root)" "$LAB_NAME" "$1"; }
+
+down() {
+    lab_down
+    [[ $lab_mode == real ]] || return 0
+    for tier in "${tiers[@]}"; do rmdir "$(tier_cgroup "$tier")"; done 2>/dev/null
+    rmdir "$(lab_cgroup_root)/$LAB_NAME" 2>/dev/null
+}
+trap 'down' EXIT
 
 # Partitions beside the ledger, on plain directories: a hook that does nothing, and one that waits for a file.
 lab_quiesce() {
@@ -36,6 +46,23 @@ HOOK
     read_only: true
     capture: {method: copy, dir: $LAB/captures/$1}
 YAML
+    [[ $1 == 1 && $lab_mode == real ]] || return 0
+    for tier in "${tiers[@]}" front-too; do
+        mkdir -p "$LAB/mnt/1/$tier"
+        printf '  - name: %s\n    path: %s\n' "$tier" "$LAB/mnt/1/$tier"
+        printf '    quiesce: {method: cgroup, cgroup: /%s/%s}\n' "$LAB_NAME" "${tier%-too}"
+        printf '    capture: {method: copy, dir: %s}\n' "$LAB/captures/1"
+    done
+}
+
+# One process a tier, in its cgroup: a frozen one must have something to freeze.
+tiers_start() {
+    for tier in "${tiers[@]}"; do
+        mkdir -p "$(tier_cgroup "$tier")"
+        # shellcheck disable=SC2016 # the inner shell's
+        lab_start "$tier" bash -c 'echo $$ >"$0/cgroup.procs"; exec sleep 1000' "$(tier_cgroup "$tier")"
+        lab_wait 5 grep -q "^populated 1" "$(tier_cgroup "$tier")/cgroup.events" || lab_die "$tier does not run"
+    done
 }
 
 # group NAME LINE…: applies a group file of these lines.
@@ -230,8 +257,34 @@ check "the second waits for it" test ! -e "$LAB/etc/hooks-1/frozen"
 rm "$LAB/etc/hooks-3/wait"
 check "then it goes on" lab_wait 30 set_is "$id" COMPLETE
 
-check "a node in two waves is refused" refused "node 'node-3' has 'node-3/ledger' in wave 1" group wrong \
-    'partitions: [node-3/ledger, node-3/side]' 'waves:' '  - partitions: [node-3/ledger]' '  - partitions: [node-3/side]'
+# One machine whose front must stop before its back, another in between.
+proof_time() {
+    "$cli" set show "$id" --json | jq -r --arg p "$1" --arg when "$2" '.parts[] | select(.partition == $p) | .proof[$when]'
+}
+front_to_back() {
+    local front back
+    front=$(proof_time front frozenAtNs) back=$(proof_time back frozenAtNs)
+    [[ -n $front && -n $back ]] && ((front < $(frozen_at 2) - boot_ns && $(frozen_at 2) - boot_ns < back)) &&
+        ((back < $(proof_time front thawedAtNs)))
+}
+if [[ $lab_mode == real ]]; then
+    tiers_start
+    boot_ns=$(($(date +%s%N) - $(awk '{ printf "%d", $1 * 1000 }' /proc/uptime) * 1000000))
+    tiered=('partitions: [node-1/front, node-1/back, node-2/ledger]' 'hold_limit: 8s' 'freeze_timeout: 3s' 'waves:')
+    check "one machine may freeze in two waves" group tiered "${tiered[@]}" \
+        '  - partitions: [node-1/front]' '  - partitions: [node-2/ledger]' '  - partitions: [node-1/back]'
+    take tiered
+    check "such a set is complete" set_is "$id" COMPLETE
+    check "its front stops first, its back last, and all at once" front_to_back
+    check "and it is proved" proved "$id"
+    check "what one pause stops cannot be in two waves" group shared \
+        'partitions: [node-1/front, node-1/front-too]' 'waves:' '  - partitions: [node-1/front]' '  - partitions: [node-1/front-too]'
+    check "which is refused before anything freezes, saying why" \
+        refused "one pause stops both.*put them into one wave" "$cli" set create shared
+else
+    skip "waves within one machine" "needs cgroup v2"
+fi
+
 check "so is a partition in no wave" refused "'node-1/ledger' is in none of them" group wrong \
     'partitions: [node-3/ledger, node-1/ledger]' 'waves:' '  - partitions: [node-3/ledger]'
 check "and a wave of others" refused "'node-2/ledger' is none of the group's" group wrong \
@@ -266,7 +319,7 @@ lab_stop agent-3
 check "an agent of the protocol before registers" register node-3 \
     '{"node":{"node":"node-3","address":"127.0.0.1:9","repositories":["ledger"],"partitions":[
         {"node":"node-3","partition":"ledger","path":"/x","quiesce":"hook","capture":"copy","domain":"node-3/hook:ledger"}]}}'
-check "it is told of, before anything freezes" refused "node-3/ledger: its agent speaks protocol 1, this coordinator 2" \
+check "it is told of, before anything freezes" refused "node-3/ledger: its agent speaks protocol 1, this coordinator 3" \
     "$cli" set create ordered
 check "in the list, too" lists partition "node-3/ledger.*protocol 1"
 

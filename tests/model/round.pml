@@ -1,6 +1,7 @@
 /* The round of PROTOCOL.md for one set: COORDS coordinators that take over from each other (or
  * one that is restarted so often), AGENTS agents, each with a guardian. With -DTWO_DOMAINS the
- * first agent has two freeze domains; with -DTWO_PARTS its first domain has two partitions.
+ * first agent has two freeze domains; with -DTWO_PARTS its first domain has two partitions;
+ * with -DTWO_WAVES its second domain freezes when all else stands (step 2.6).
  * Checked by tests/model/run. Steps are quoted by their numbers in PROTOCOL.md.
  *
  * The network is the set of what was ever sent: a request or answer in it may be received at any
@@ -22,7 +23,7 @@
  *
  * Each mutation breaks one rule, and the model must then fail: -DTHAW_FIRST -DCOMMIT_EARLY
  * -DNO_TOKEN -DREFREEZE -DTHAW_PER_PART -DBLIND_WRITE -DUNSEEN_EXPIRY -DABORT_UNKNOWN
- * -DINSPECT_LEAVES; for liveness -DNO_DEADLINE -DNO_TIMEOUT -DNO_VERDICT. */
+ * -DINSPECT_LEAVES, with two waves -DREFREEZE_FIRST -DSKIP_WAVE; for liveness -DNO_DEADLINE -DNO_TIMEOUT -DNO_VERDICT. */
 #ifndef COORDS
 #define COORDS 2
 #endif
@@ -65,8 +66,9 @@ writes sent[COORDS];
 #define COMMIT 3
 #define INSPECT 4
 #define ABORT 5
+#define FREEZE_SECOND 6
 typedef row {
-    bit v[6];
+    bit v[7];
 };
 row asked[COORDS]; /* a phase's call goes to all agents at once */
 /* What a coordinator waits for, and who has said yes to it. Answers to anything else come too
@@ -103,6 +105,12 @@ answers member;        /* of the recorded cut */
 byte state[AGENTS];
 byte token[AGENTS]; /* highest journaled */
 byte owner[AGENTS]; /* token that prepared the set */
+#ifdef TWO_WAVES
+bit second; /* the first agent was asked for its second wave */
+#define SECOND_ASKED (a != 0 || second)
+#else
+#define SECOND_ASKED (true)
+#endif
 
 /* ---- guardians ---- */
 
@@ -206,10 +214,12 @@ inline kernel_thaws(d)
            state[a] = S_FREEZING;                                                        \
            hold[a] = H_FREEZING }                                                        \
     :: atomic { /* step 2.5: the recorded answer, however often it is asked for */       \
-           IS_AWAITED(c, FREEZE) && OWNS(c) && state[a] >= S_FROZEN && !IS_OVER ->       \
+           IS_AWAITED(c, FREEZE) && OWNS(c) && FIRST_STANDS && !IS_OVER ->               \
            SAY_YES(c) }                                                                  \
+    HEARS_SECOND(c)                                                                      \
     :: atomic { /* step 3.2 */                                                           \
-           asked[c].v[COMMIT] && IS_NAMED(c) && OWNS(c) && state[a] == S_FROZEN ->       \
+           asked[c].v[COMMIT] && IS_NAMED(c) && OWNS(c) && state[a] == S_FROZEN &&       \
+               MAY_OBEY_COMMIT ->                                                        \
            NOT_STALE(c);                                                                 \
            state[a] = S_COMMITTING;                                                      \
            hold[a] = (hold[a] == H_FROZEN -> H_CAPTURING : hold[a]) }                    \
@@ -226,6 +236,39 @@ inline kernel_thaws(d)
            INSPECTED(c) }                                                                \
     :: atomic { IS_AWAITED(c, INSPECT) && TOKEN_RAISED(c) && state[a] == S_CAPTURED ->   \
            SAY_YES(c) }
+
+#ifdef SKIP_WAVE
+#define MAY_OBEY_COMMIT (true)
+#else
+#define MAY_OBEY_COMMIT SECOND_ASKED
+#endif
+#ifdef TWO_WAVES
+/* Step 2.6: what stands stays as it is. The journal says already that a freeze began. */
+#ifdef REFREEZE_FIRST
+#define FIRST_AGAIN domain[0] = D_IDLE
+#else
+#define FIRST_AGAIN skip
+#endif
+#define FIRST_STANDS (state[a] >= S_FROZEN || (a == 0 && second))
+#define HEARS_SECOND(c)                                                                  \
+    :: atomic {                                                                          \
+           a == 0 && asked[c].v[FREEZE_SECOND] && OWNS(c) && state[a] == S_FROZEN &&     \
+               !second ->                                                                \
+           NOT_STALE(c);                                                                 \
+           second = 1;                                                                   \
+           state[a] = S_FREEZING;                                                        \
+           if                                                                            \
+           :: hold[a] == H_FROZEN -> hold[a] = H_FREEZING; FIRST_AGAIN                   \
+           :: else                                                                       \
+           fi }                                                                          \
+    :: atomic {                                                                          \
+           a == 0 && IS_AWAITED(c, FREEZE_SECOND) && OWNS(c) && second &&                \
+               state[a] >= S_FROZEN && !IS_OVER ->                                       \
+           SAY_YES(c) }
+#else
+#define FIRST_STANDS (state[a] >= S_FROZEN)
+#define HEARS_SECOND(c)
+#endif
 
 #ifdef INSPECT_LEAVES
 #define INSPECTED(c) skip
@@ -308,7 +351,11 @@ inline break_all()
 /* The doer does one thing at a time: it freezes in an order, captures in the reverse one,
  * domain by domain, and within a domain its partitions one after the other. */
 #ifdef TWO_DOMAINS
+#ifdef TWO_WAVES
+#define FREEZE_TURN(d) (d != AGENTS || second)
+#else
 #define FREEZE_TURN(d) (d != AGENTS || domain[0] == D_FROZEN)
+#endif
 #define LAST_IS_THAWED(q) (q != 0 || domain[AGENTS] == D_THAWED)
 #else
 #define FREEZE_TURN(d) (true)
@@ -368,8 +415,13 @@ inline break_all()
      (capture[d] == C_MADE || (d == 0 && capture[DOMAINS] == C_MADE)))
 #else
 #define LOOKS_AGAIN(d)                                                                   \
-    (MINE(d) && hold[a] == H_CAPTURING && domain[d] == D_FROZEN && !broken[d] &&         \
+    (MINE(d) && hold[a] == H_CAPTURING && STANDS(d) && !broken[d] &&                     \
      capture[d] == C_MADE && SIBLINGS_MADE(d))
+#endif
+#ifdef SKIP_WAVE /* as if what nobody asked for stood */
+#define STANDS(d) (domain[d] == D_FROZEN || domain[d] == D_IDLE)
+#else
+#define STANDS(d) (domain[d] == D_FROZEN)
 #endif
 
 #define CAPTURES(q)                                                                      \
@@ -390,7 +442,11 @@ inline break_all()
 #endif
 
 #ifdef TWO_DOMAINS
+#ifdef TWO_WAVES
+#define SECOND_FROZEN (a != 0 || !second || domain[AGENTS] == D_FROZEN)
+#else
 #define SECOND_FROZEN (a != 0 || domain[AGENTS] == D_FROZEN)
+#endif
 #else
 #define SECOND_FROZEN (true)
 #endif
@@ -601,6 +657,10 @@ proctype coordinator(byte c)
     AWAIT(ALL_YES(c));
     ASK(FREEZE);
     AWAIT(MAY_COMMIT(c));
+#if defined(TWO_WAVES) && !defined(SKIP_WAVE)
+    ASK(FREEZE_SECOND);
+    AWAIT(yes[c].v[0]);
+#endif
     COMMIT_NAMES;
     AWAIT(ALL_YES(c));
 recording:

@@ -81,6 +81,8 @@ static void check_records(const struct world *w)
 {
     for (int s = 0; s < w->n_sets; s++) {
         const struct sim_record *r = &w->etcd.sets[s];
+        if (w->sets[s].rehearsal && r->state != SIM_ABSENT)
+            check_failed(w, "a rehearsal pretends to be a set");
         if (r->was_captured && r->was_aborted)
             check_failed(w, "I4: both captured and aborted");
         if (r->state != SIM_CAPTURED)
@@ -148,16 +150,29 @@ void check_may_commit(const struct world *w, const struct sim_run *run)
             check_failed(w, "I1: Commit without the epochs of a member");
 }
 
-void check_may_freeze(const struct world *w, const struct sim_run *run, size_t node)
+/* Whether it names all domains of the node's wave, or of a relaxed round one of them. */
+static bool names_wave(const struct world *w, const struct sim_run *run, int node,
+                       size_t wave)
+{
+    unsigned domains = sim_domain_mask(node, w->sets[run->set].parts[node]);
+    bool all = true, any = false;
+    for (int d = 0; d < SIM_DOMAINS; d++)
+        if (domains >> d & 1 && w->sets[run->set].waves[node][d] == wave) {
+            bool named = names_domain(&run->round, &w->nodes[node].domain_names[d]);
+            all &= named;
+            any |= named;
+        }
+    return run->round.conf.relaxed ? any : all;
+}
+
+void check_may_freeze(const struct world *w, const struct sim_run *run, size_t wave)
 {
     const struct round *r = &run->round;
-    for (size_t i = 0; i < r->conf.n_nodes; i++) {
-        if (r->nodes[i].out || w->sets[run->set].waves[run->nodes[i]] >=
-                                   w->sets[run->set].waves[run->nodes[node]])
-            continue;
-        if (!names_node(w, run, run->nodes[i]))
-            check_failed(w, "a wave is frozen before the one in front of it");
-    }
+    for (size_t i = 0; i < r->conf.n_nodes; i++)
+        for (size_t front = 0; front < wave; front++)
+            if (!r->nodes[i].out && r->nodes[i].waves >> front & 1 &&
+                !names_wave(w, run, run->nodes[i], front))
+                check_failed(w, "a wave is frozen before the one in front of it");
 }
 
 void check_left_out(const struct world *w, const struct sim_run *run,
@@ -173,6 +188,23 @@ void check_left_out(const struct world *w, const struct sim_run *run,
     for (size_t i = 0; i < run->round.conf.n_nodes; i++)
         if (run->left_out >> i & 1 && parts[run->nodes[i]])
             check_failed(w, "a node that was left out is counted");
+}
+
+void check_rehearsed(const struct world *w, const struct sim_run *run)
+{
+    const struct round *r = &run->round;
+    if (!r->rehearsed || r->sm.state != ROUND_ABORTED)
+        return;
+    for (size_t i = 0; i < r->conf.n_nodes; i++) {
+        const struct sim_node *n = &w->nodes[run->nodes[i]];
+        if (!(run->ended >> i & 1))
+            check_failed(w, "a rehearsal is over and not everybody was told to thaw");
+        if (!(run->told >> i & 1))
+            continue;
+        for (int d = 0; d < SIM_DOMAINS; d++)
+            if (n->domains[d].frozen && n->domains[d].by == run->set)
+                check_failed(w, "a rehearsal is over and its writers still wait");
+    }
 }
 
 static bool proves(const struct round *r, const struct domain_id *domain)
@@ -234,27 +266,62 @@ void check_inspected(const struct world *w, const struct sim_node *n,
         check_failed(w, "I3: Inspect was answered before its token was journaled");
 }
 
-void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind)
+void check_answer(struct world *w, struct sim_node *n, const struct session_act *a)
 {
+    const struct session *s = a->set;
     int set = sim_set_number(&s->set);
-    bool commit = kind == SESSION_EV_COMMIT;
-    if (!commit && kind != SESSION_EV_FREEZE)
+    bool commit = a->call_kind == SESSION_EV_COMMIT;
+    if (!commit && a->call_kind != SESSION_EV_FREEZE)
         return;
     struct digest digest;
-    struct sim_answer *first = commit ? &n->captured_said[set] : &n->frozen_said[set];
+    struct sim_answer *first =
+        commit ? &n->captured_said[set] : &n->frozen_said[set][a->wave];
+    struct domain_epoch epochs[SIM_DOMAINS];
+    size_t n_epochs = 0;
+    for (size_t i = 0; i < s->n_epochs; i++)
+        if (session_is_in_wave(s, &s->epochs[i], a->wave))
+            epochs[n_epochs++] = s->epochs[i];
+    if (!commit && n_epochs == 0)
+        check_failed(w, "a wave is said to be frozen without an epoch");
     if (commit)
         hash_bytes(s->proofs, s->n_proofs * sizeof *s->proofs, &digest);
     else
-        hash_bytes(s->epochs, s->n_epochs * sizeof *s->epochs, &digest);
+        hash_bytes(epochs, n_epochs * sizeof *epochs, &digest);
     if (first->token == s->token.revision && !digest_equal(&first->digest, &digest))
         check_failed(w, "I7: the same request got another answer");
     *first = (struct sim_answer){s->token.revision, digest};
 }
 
+/* A rehearsal is over when nobody runs it any more. */
+static bool is_rehearsed(const struct world *w, int set)
+{
+    for (int i = 0; i < SIM_COORDS; i++)
+        if (w->coords[i].runs[set].active)
+            return false;
+    return w->rehearsed[set];
+}
+
+/* What nobody has a record of must not be kept open by anybody. */
+static bool no_rehearsal_open(const struct world *w)
+{
+    for (int i = 0; i < SIM_NODES; i++) {
+        const struct sessions *s = &w->nodes[i].sessions;
+        for (size_t k = 0; k < s->n_sets && i != w->gone; k++)
+            if (w->sets[sim_set_number(&s->sets[k]->set)].rehearsal &&
+                s->sets[k]->sm.state != SESSION_ABORTED)
+                return false;
+    }
+    return true;
+}
+
 bool all_recorded(const struct world *w)
 {
     for (int s = 0; s < w->n_sets; s++)
-        if (w->etcd.sets[s].state != SIM_CAPTURED && w->etcd.sets[s].state != SIM_ABORTED)
+        if (w->sets[s].rehearsal) {
+            if (!is_rehearsed(w, s))
+                return false;
+        } else if (w->etcd.sets[s].state != SIM_CAPTURED &&
+                   w->etcd.sets[s].state != SIM_ABORTED)
             return false;
     return w->n_sets > 0;
 }
@@ -295,7 +362,8 @@ static bool nothing_leaked(const struct world *w)
 
 bool world_is_settled(const struct world *w)
 {
-    return all_recorded(w) && nothing_frozen(w) && nothing_locked(w) && nothing_leaked(w);
+    return all_recorded(w) && nothing_frozen(w) && nothing_locked(w) &&
+           nothing_leaked(w) && no_rehearsal_open(w);
 }
 
 void check_settled(const struct world *w)
@@ -306,6 +374,8 @@ void check_settled(const struct world *w)
         check_failed(w, "I11: something is still frozen");
     if (!nothing_locked(w))
         check_failed(w, "I11: a lock is leaked");
+    if (!no_rehearsal_open(w))
+        check_failed(w, "I11: an agent keeps a rehearsal open");
     if (!nothing_leaked(w))
         check_failed(w, "I11: a capture that no set wants is leaked");
 }

@@ -13,7 +13,8 @@ static void on_lead_timer(struct world *w, struct event *ev);
 static void begin_runs(struct world *w, struct sim_coord *c)
 {
     for (int i = 0; i < w->n_sets; i++)
-        if (w->etcd.sets[i].state <= SIM_PREPARING && !c->runs[i].active)
+        if (w->etcd.sets[i].state <= SIM_PREPARING && !c->runs[i].active &&
+            !w->rehearsed[i])
             run_try_lock(w, c, i);
 }
 
@@ -159,6 +160,8 @@ enum sim_set_state coord_verdict(struct world *w, int node, int set)
         if (c->proc.alive && !c->proc.paused && !w->cut_from[i][node] &&
             lead_is_leading(&c->lead)) {
             const struct sim_record *r = &w->etcd.sets[set];
+            if (w->sets[set].rehearsal)
+                return run_of(c, set) ? SIM_PREPARING : SIM_ABORTED;
             bool left_out = r->state == SIM_CAPTURED && !r->parts[node];
             return left_out ? SIM_ABORTED : r->state;
         }

@@ -32,10 +32,36 @@ static bool take(int *trouble)
     return bad;
 }
 
+/* Whether a partition of the domain was armed. */
+static bool is_used(const struct sim_hold *h, unsigned domain)
+{
+    for (unsigned i = 0; i < h->n_parts; i++)
+        if (h->hold.members[i].domain == domain && !(h->refused >> i & 1))
+            return true;
+    return false;
+}
+
+static size_t wave_of(const struct world *w, const struct sim_node *n,
+                      const struct sim_hold *h, unsigned domain)
+{
+    return w->sets[h->set].waves[n->index][h->domains[domain]];
+}
+
+/* Step 2.6, on one node: what is in front stands by now. */
+static void check_front(const struct world *w, const struct sim_node *n,
+                        const struct sim_hold *h, unsigned domain)
+{
+    for (unsigned i = 0; i < h->n_domains; i++)
+        if (is_used(h, i) && wave_of(w, n, h, i) < wave_of(w, n, h, domain) &&
+            !n->domains[h->domains[i]].pauses[h->set].freezes)
+            check_failed(w, "a domain is frozen before the one in front of it");
+}
+
 static void do_freeze(struct world *w, struct sim_node *n, struct sim_hold *h,
                       struct hold_event *he)
 {
     unsigned d = h->domains[he->index];
+    check_front(w, n, h, he->index);
     he->kind = HOLD_EV_FROZEN;
     he->ok = !take(&n->trouble.freezes);
     if (!he->ok)
@@ -257,15 +283,6 @@ static void answer_arm(struct world *w, struct sim_node *n, struct sim_hold *h, 
     tell(w, n, &ev);
 }
 
-/* Whether a partition of the domain was armed. */
-static bool is_used(const struct sim_hold *h, unsigned domain)
-{
-    for (unsigned i = 0; i < h->n_parts; i++)
-        if (h->hold.members[i].domain == domain && !(h->refused >> i & 1))
-            return true;
-    return false;
-}
-
 static void answer_freeze(struct world *w, struct sim_node *n, struct sim_hold *h,
                           bool ok)
 {
@@ -274,7 +291,7 @@ static void answer_freeze(struct world *w, struct sim_node *n, struct sim_hold *
     size_t n_epochs = 0;
     for (unsigned i = 0; i < h->n_domains; i++) {
         const struct hold_domain *d = &h->hold.domains[i];
-        if (!is_used(h, i))
+        if (!is_used(h, i) || wave_of(w, n, h, i) != h->wave)
             continue;
         e[n_epochs++] = (struct domain_epoch){n->domain_names[h->domains[i]], d->epoch};
         ok = ok && d->has_epoch && d->breach == HOLD_UNBROKEN;
@@ -449,6 +466,7 @@ static void feed(struct world *w, struct sim_node *n, struct sim_hold *h,
 struct ask {
     enum session_act_kind what;
     int set;
+    size_t wave;
     struct digest digest;
     struct epoch epochs[SIM_DOMAINS]; /* of the node's domains */
 };
@@ -525,7 +543,13 @@ static void feed_ask(struct world *w, struct sim_node *n, struct sim_hold *h,
         if (!(h->refused >> i & 1))
             wants[n_wants++] = (struct hold_want){
                 (uint16_t)i, a->epochs[sim_layout[n->index].domain_of[h->parts[i]]]};
-    struct hold_event he = {.hold_ms = SIM_HOLD_MS,
+    bool domains[SIM_DOMAINS];
+    for (unsigned i = 0; i < h->n_domains; i++)
+        domains[i] = wave_of(w, n, h, i) == a->wave;
+    if (a->what == SESSION_ACT_FREEZE)
+        h->wave = a->wave;
+    struct hold_event he = {.domains = domains,
+                            .hold_ms = SIM_HOLD_MS,
                             .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                             .digest = a->digest,
                             .wants = wants,
@@ -571,7 +595,7 @@ static void copy_epochs(const struct sim_node *n, const struct session *set,
 void guard_ask(struct world *w, struct sim_node *n, enum session_act_kind what,
                struct session *set)
 {
-    struct ask a = {.what = what, .set = sim_set_number(&set->set)};
+    struct ask a = {.what = what, .set = sim_set_number(&set->set), .wave = set->wave};
     if (what == SESSION_ACT_COMMIT)
         copy_epochs(n, set, &a);
     if (n->keeper.alive)

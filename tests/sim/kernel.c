@@ -49,6 +49,8 @@ void kernel_snap(struct world *w, struct sim_node *n, int set, unsigned part)
     const struct sim_domain *d = &n->domains[sim_layout[n->index].domain_of[part]];
     bool in_pause = d->frozen && d->by == set;
     note(w, "node %d: part %d is captured for set %d", n->index, (int)part, set);
+    if (w->sets[set].rehearsal)
+        check_failed(w, "a rehearsal captures");
     for (int i = 0; i < SIM_CAPTURES; i++) {
         if (n->captures[i].exists)
             continue;

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/sim/world.h"
+#include "tests/sim/script.h"
 #include "tests/unit/suite.h"
 
 enum { SEEDS_PER_TEST = 25 };
@@ -71,6 +71,8 @@ int main(int argc, char **argv)
     TCase *tc = tcase_create("sim");
     tcase_set_timeout(tc, 120);
     script_add(tc);
+    script_waves_add(tc);
+    script_rehearsal_add(tc);
     tcase_add_loop_test(tc, random_faults_break_no_invariant, 0, 12);
     tcase_add_loop_test(tc, the_same_seed_gives_the_same_trace, 0, 3);
     return suite_main("sim", tc);

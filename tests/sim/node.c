@@ -67,6 +67,7 @@ static void forget_volatile(struct session *s)
 {
     s->call_kind = 0;
     s->freeze_asked = s->undo_asked = false;
+    s->wave = 0;
 }
 
 static void copy_all(const struct sessions *from, struct sessions *to)
@@ -174,7 +175,7 @@ static void reply(struct world *w, struct sim_node *n, struct session_act *act, 
                        .err = STEAL(act->err),
                        .copy = act->set ? copy_of(act->set) : NULL};
     if (!a.err)
-        check_answer(w, n, act->set, (int)act->call_kind);
+        check_answer(w, n, act);
     if (!a.err && act->call_kind == SESSION_EV_INSPECT)
         check_inspected(w, n, act->set, a.id);
     if (w->cut_from[coord][n->index] || chance(w, w->faults.lose_permille)) {
@@ -295,15 +296,18 @@ void agent_request(struct world *w, struct event *ev)
     for (unsigned p = 0; p < layout->n_parts; p++) {
         if (!(w->sets[r->set].parts[n->index] >> p & 1))
             continue;
-        parts[n_parts] =
-            (struct session_part){.domain = n->domain_names[layout->domain_of[p]]};
+        unsigned d = layout->domain_of[p];
+        parts[n_parts] = (struct session_part){
+            .domain = n->domain_names[d], .wave = w->sets[r->set].waves[n->index][d]};
         snprintf(parts[n_parts++].part.text, sizeof parts->part.text, "db-%u", p);
     }
     struct session_event se = {.call = tag(r->coord, r->id),
                                .token = r->token,
                                .parts = parts,
                                .n_parts = n_parts,
+                               .wave = r->wave,
                                .relaxed = w->sets[r->set].relaxed,
+                               .rehearsal = w->sets[r->set].rehearsal,
                                .hold_limit_ms = SIM_HOLD_MS,
                                .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                                .epochs = r->epochs,

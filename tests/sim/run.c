@@ -72,12 +72,14 @@ static void send_call(struct world *w, struct sim_coord *c, struct sim_run *run,
     forget_answered(run);
     int node = run->nodes[a->node];
     uint64_t id = w->next_call++;
-    run->calls[run->n_calls++] = (struct sim_call){id, a->call, a->node, false};
+    run->calls[run->n_calls++] = (struct sim_call){id, a->call, a->node, a->wave, false};
     struct agent_request req = {
-        .call = a->call, .id = id, .coord = c->index, .set = run->set};
+        .call = a->call, .id = id, .coord = c->index, .set = run->set, .wave = a->wave};
     fill(w, run, &req);
+    if (a->call == CALL_ABORT)
+        run->ended |= 1u << a->node;
     if (a->call == CALL_FREEZE)
-        check_may_freeze(w, run, a->node);
+        check_may_freeze(w, run, a->wave);
     world_post(w, &c->proc, SIM_CALL_TIMEOUT_MS, on_call_timeout, c,
                mem_dup(&run->set, sizeof run->set), id);
     int copies = chance(w, w->faults.double_permille) ? 2 : 1;
@@ -134,6 +136,8 @@ static void on_read(struct world *w, struct event *ev)
 static void send_store(struct world *w, struct sim_coord *c, struct sim_run *run,
                        enum etcd_op op)
 {
+    if (w->sets[run->set].rehearsal)
+        check_failed(w, "a rehearsal is recorded");
     struct etcd_request r = {
         .op = op, .set = run->set, .lock = run->lock, .mod_revision = run->mod_revision};
     hash_bytes(run->round.proofs, run->round.n_proofs * sizeof *run->round.proofs,
@@ -206,6 +210,7 @@ static void perform_round(struct world *w, struct sim_coord *c, struct sim_run *
     }
     if (!finished)
         return;
+    check_rehearsed(w, run);
     if (run->round.sm.state != ROUND_LOST)
         run_unlock(w, c, run->lock);
     run_end(run);
@@ -230,15 +235,25 @@ void run_feed(struct world *w, struct sim_coord *c, struct sim_run *run,
         w->on_round(w, c->index, is);
 }
 
+/* Those that these partitions of a node are in, as bits. */
+static uint16_t waves_of(const struct sim_plan *plan, int node, unsigned parts)
+{
+    unsigned domains = sim_domain_mask(node, parts), waves = 0;
+    for (int d = 0; d < SIM_DOMAINS; d++)
+        waves |= (domains >> d & 1) << plan->waves[node][d];
+    return (uint16_t)waves;
+}
+
 static void start_round(struct world *w, struct sim_coord *c, struct sim_run *run)
 {
     struct round_conf conf = {.prepare_timeout_ms = SIM_PREPARE_TIMEOUT_MS,
                               .freeze_timeout_ms = SIM_FREEZE_TIMEOUT_MS,
                               .hold_limit_ms = SIM_HOLD_MS};
     const struct sim_plan *plan = &w->sets[run->set];
-    size_t waves[SIM_NODES];
+    uint16_t waves[SIM_NODES];
     bool required[SIM_NODES];
     conf.relaxed = plan->relaxed;
+    conf.rehearsal = plan->rehearsal;
     conf.n_waves = plan->n_waves;
     conf.waves = waves;
     conf.required = required;
@@ -246,7 +261,7 @@ static void start_round(struct world *w, struct sim_coord *c, struct sim_run *ru
         conf.n_parts += (size_t)__builtin_popcount(plan->parts[i]);
         if (!plan->parts[i])
             continue;
-        waves[conf.n_nodes] = plan->waves[i];
+        waves[conf.n_nodes] = waves_of(plan, i, plan->parts[i]);
         required[conf.n_nodes] = plan->required[i];
         run->nodes[conf.n_nodes++] = i;
     }
@@ -302,11 +317,16 @@ static void on_locked(struct world *w, struct event *ev)
         /* Taken by another run, or by the dead leader's lease; or unknown, and then our
          * own lock may stand in the way until the lease ends: the product reads back. */
         run_end(run);
-        world_post(w, &c->proc, 700, retry_lock, c, NULL, (uint64_t)r->set);
+        if (!w->sets[r->set].rehearsal) /* those are refused, and that is the end */
+            world_post(w, &c->proc, 700, retry_lock, c, NULL, (uint64_t)r->set);
         return;
     }
     run->locked = true;
     run->lock = r->result;
+    if (w->sets[r->set].rehearsal) {
+        start_round(w, c, run);
+        return;
+    }
     struct etcd_request read = {.op = ETCD_READ, .set = r->set, .lock = run->lock};
     etcd_send(w, c, &read, on_first_read);
 }
@@ -314,6 +334,7 @@ static void on_locked(struct world *w, struct event *ev)
 void run_try_lock(struct world *w, struct sim_coord *c, int set)
 {
     c->runs[set] = (struct sim_run){.set = set, .active = true};
+    w->rehearsed[set] = w->sets[set].rehearsal;
     struct etcd_request r = {.op = ETCD_LOCK,
                              .set = set,
                              .lease = c->lead.lease,
@@ -334,6 +355,25 @@ static enum session_view view_of(const struct session *s)
     return s->sm.state >= SESSION_FROZEN ? VIEW_FROZEN : VIEW_PREPARED;
 }
 
+static size_t of_wave(const struct session *s, size_t wave, struct domain_epoch *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_epochs; i++)
+        if (session_is_in_wave(s, &s->epochs[i], wave))
+            out[n++] = s->epochs[i];
+    return n;
+}
+
+static uint16_t refused_waves(const struct session *s)
+{
+    unsigned waves = 0;
+    for (size_t i = 0; i < s->n_refused; i++)
+        waves |= 1u << s->refused[i].wave;
+    for (size_t i = 0; i < s->n_parts; i++)
+        waves &= ~(1u << s->parts[i].wave);
+    return (uint16_t)waves;
+}
+
 void coord_reply(struct world *w, int coord, uint64_t call, int set, const struct err *e,
                  const struct session *s)
 {
@@ -346,12 +386,20 @@ void coord_reply(struct world *w, int coord, uint64_t call, int set, const struc
         if (k->id != call || k->answered)
             continue;
         k->answered = true;
-        struct round_event ev = {
-            .kind = ROUND_EV_REPLY, .node = k->node, .call = k->call, .err = e};
+        if (k->call == CALL_ABORT && !e)
+            run->told |= 1u << k->node;
+        struct domain_epoch epochs[SIM_DOMAINS];
+        struct round_event ev = {.kind = ROUND_EV_REPLY,
+                                 .node = k->node,
+                                 .call = k->call,
+                                 .wave = k->wave,
+                                 .err = e};
         if (s) {
             bool inspect = k->call == CALL_INSPECT;
-            ev.epochs = inspect ? s->all_epochs : s->epochs;
-            ev.n_epochs = inspect ? s->n_all_epochs : s->n_epochs;
+            ev.epochs = inspect ? s->all_epochs : epochs;
+            ev.n_epochs = inspect ? s->n_all_epochs : of_wave(s, k->wave, epochs);
+            if (k->call == CALL_PREPARE)
+                ev.refused_waves = refused_waves(s);
             ev.proofs = s->proofs;
             ev.n_proofs = s->n_proofs;
             ev.view = view_of(s);

@@ -1,20 +1,20 @@
 /* Scripted scenarios with exact virtual times. */
 #include <string.h>
 
-#include "tests/sim/world.h"
+#include "tests/sim/script.h"
 #include "tests/unit/suite.h"
 
-static bool is_captured(const struct world *w)
+bool script_captured(const struct world *w)
 {
     return w->etcd.sets[0].state == SIM_CAPTURED;
 }
 
-static bool is_aborted(const struct world *w)
+bool script_aborted(const struct world *w)
 {
     return w->etcd.sets[0].state == SIM_ABORTED;
 }
 
-static int leader_of(const struct world *w)
+int script_leader(const struct world *w)
 {
     for (int i = 0; i < SIM_COORDS; i++)
         if (lead_is_leading(&w->coords[i].lead))
@@ -24,11 +24,10 @@ static int leader_of(const struct world *w)
 
 static bool has_leader(const struct world *w)
 {
-    return leader_of(w) >= 0;
+    return script_leader(w) >= 0;
 }
 
-/* A world in which a coordinator leads and a set has been asked for. */
-static struct world *started(uint64_t seed)
+struct world *script_started(uint64_t seed)
 {
     struct world *w = world_new(seed);
     ck_assert(world_run_until(w, has_leader, 5 * SEC));
@@ -39,11 +38,12 @@ static struct world *started(uint64_t seed)
 /* The set is relaxed, and freezes one node after the other: 1, 2, 0. */
 static struct world *started_relaxed(uint64_t seed)
 {
-    struct world *w = started(seed);
+    struct world *w = script_started(seed);
     w->sets[0].relaxed = true;
     w->sets[0].n_waves = SIM_NODES;
     for (size_t i = 0; i < SIM_NODES; i++)
-        w->sets[0].waves[i] = (i + 2) % SIM_NODES;
+        for (size_t d = 0; d < SIM_DOMAINS; d++)
+            w->sets[0].waves[i][d] = (i + 2) % SIM_NODES;
     return w;
 }
 
@@ -60,15 +60,15 @@ static bool has_none_of(const struct world *w, int node)
 
 START_TEST(a_set_is_captured_when_nothing_fails)
 {
-    struct world *w = started(1);
+    struct world *w = script_started(1);
     int64_t begun = w->now_ms;
-    ck_assert(world_run_until(w, is_captured, 10 * SEC));
+    ck_assert(world_run_until(w, script_captured, 10 * SEC));
     ck_assert_int_lt(w->now_ms - begun, 2 * SEC);
     for (int i = 0; i < SIM_NODES; i++)
         for (unsigned d = 0; d < sim_layout[i].n_domains; d++)
             ck_assert_int_eq(w->nodes[i].domains[d].pauses[0].freezes, 1);
     settle(w);
-    ck_assert(is_captured(w));
+    ck_assert(script_captured(w));
     world_free(w);
 }
 END_TEST
@@ -93,11 +93,11 @@ static void note_time(struct world *w, int coord, enum round_state to)
 /* One agent never hears this request. The set aborts exactly at the phase's deadline. */
 static void silent_agent(enum round_call call, enum round_state phase, int64_t timeout_ms)
 {
-    struct world *w = started(2);
+    struct world *w = script_started(2);
     silenced = call;
     w->swallow = swallow_second_node;
     w->on_round = note_time;
-    ck_assert(world_run_until(w, is_aborted, 200 * SEC));
+    ck_assert(world_run_until(w, script_aborted, 200 * SEC));
     ck_assert_int_eq(entered_ms[ROUND_ABORTING] - entered_ms[phase], timeout_ms);
     settle(w);
     world_free(w);
@@ -123,11 +123,11 @@ END_TEST
 
 START_TEST(a_silent_agent_in_abort_learns_the_verdict_when_it_registers)
 {
-    struct world *w = started(3);
+    struct world *w = script_started(3);
     silenced = CALL_ABORT;
     w->swallow = swallow_second_node;
     w->nodes[2].trouble.captures = 1;
-    ck_assert(world_run_until(w, is_aborted, 30 * SEC));
+    ck_assert(world_run_until(w, script_aborted, 30 * SEC));
     world_run(w, 60 * SEC);
     check_settled(w);
     world_free(w);
@@ -136,11 +136,11 @@ END_TEST
 
 START_TEST(one_capture_failing_out_of_three_aborts_and_leaks_nothing)
 {
-    struct world *w = started(4);
+    struct world *w = script_started(4);
     w->nodes[1].trouble.captures = 1;
-    ck_assert(world_run_until(w, is_aborted, 10 * SEC));
+    ck_assert(world_run_until(w, script_aborted, 10 * SEC));
     settle(w);
-    ck_assert(is_aborted(w));
+    ck_assert(script_aborted(w));
     world_free(w);
 }
 END_TEST
@@ -150,10 +150,10 @@ START_TEST(a_capture_that_outlives_its_hold_is_late_and_removed)
 {
     static const int64_t capture_ms[] = {SIM_HOLD_MS - 200, SIM_HOLD_MS,
                                          SIM_HOLD_MS + 700};
-    struct world *w = started(5);
+    struct world *w = script_started(5);
     w->nodes[1].trouble.capture_ms = capture_ms[_i]; /* it has one partition */
     ck_assert(world_run_until(w, all_recorded, 60 * SEC));
-    ck_assert_int_eq(is_captured(w), capture_ms[_i] < SIM_HOLD_MS);
+    ck_assert_int_eq(script_captured(w), capture_ms[_i] < SIM_HOLD_MS);
     ck_assert_int_le(w->nodes[1].longest_pause_ms, SIM_HOLD_MS + 1000);
     settle(w);
     world_free(w);
@@ -169,9 +169,9 @@ static bool cut_before_commit(struct world *w, int node, enum round_call call)
 
 START_TEST(a_hold_that_expires_before_the_commit_refuses_it)
 {
-    struct world *w = started(6);
+    struct world *w = script_started(6);
     w->swallow = cut_before_commit;
-    ck_assert(world_run_until(w, is_aborted, 60 * SEC));
+    ck_assert(world_run_until(w, script_aborted, 60 * SEC));
     for (int i = 0; i < SIM_NODES; i++)
         ck_assert_int_le(w->nodes[i].longest_pause_ms, SIM_HOLD_MS);
     ck_assert_int_ge(w->nodes[0].longest_pause_ms,
@@ -193,19 +193,19 @@ static void kill_on_state(struct world *w, int coord, enum round_state to)
 /* The leader dies in state _i; the second coordinator decides within 30 s. */
 START_TEST(a_second_coordinator_takes_over_from_every_state)
 {
-    struct world *w = started(7 + (uint64_t)_i);
+    struct world *w = script_started(7 + (uint64_t)_i);
     fatal = (enum round_state)_i;
     if (fatal == ROUND_ABORTING || fatal == ROUND_ABORTED)
         w->nodes[0].trouble.captures = 1;
     w->on_round = kill_on_state;
-    int first = leader_of(w);
+    int first = script_leader(w);
     world_run(w, 3 * SEC);
     if (fatal != ROUND_INSPECTING && fatal != ROUND_LOST)
         ck_assert_int_eq(w->armed, 1);
     if (!w->armed)
         coord_kill(w, first, false);
     ck_assert(world_run_until(w, all_recorded, 30 * SEC));
-    ck_assert(fatal != ROUND_RECORDING || is_captured(w));
+    ck_assert(fatal != ROUND_RECORDING || script_captured(w));
     settle(w);
     world_free(w);
 }
@@ -219,12 +219,12 @@ static void kill_or_note(struct world *w, int coord, enum round_state to)
 
 START_TEST(a_silent_agent_in_inspect_aborts_at_inspect_timeout)
 {
-    struct world *w = started(15);
+    struct world *w = script_started(15);
     fatal = ROUND_CAPTURING;
     silenced = CALL_INSPECT;
     w->swallow = swallow_second_node;
     w->on_round = kill_or_note;
-    ck_assert(world_run_until(w, is_aborted, 60 * SEC));
+    ck_assert(world_run_until(w, script_aborted, 60 * SEC));
     ck_assert_int_eq(w->armed, 1);
     ck_assert_int_eq(entered_ms[ROUND_ABORTING] - entered_ms[ROUND_INSPECTING],
                      ROUND_INSPECT_TIMEOUT_MS);
@@ -242,7 +242,7 @@ static void pause_on_state(struct world *w, int coord, enum round_state to)
 
 START_TEST(a_leader_that_wakes_with_an_old_token_changes_nothing)
 {
-    struct world *w = started(30 + (uint64_t)_i);
+    struct world *w = script_started(30 + (uint64_t)_i);
     fatal = (enum round_state)_i;
     w->on_round = pause_on_state;
     world_run(w, 2 * LEAD_TTL_MS);
@@ -256,7 +256,7 @@ END_TEST
 
 START_TEST(a_write_that_timed_out_but_was_done_is_read_back)
 {
-    struct world *w = started(50 + (uint64_t)_i);
+    struct world *w = script_started(50 + (uint64_t)_i);
     w->faults.etcd_lost_permille = 200;
     world_run(w, 40 * SEC);
     settle(w);
@@ -266,7 +266,7 @@ END_TEST
 
 START_TEST(lost_doubled_and_late_messages_change_nothing)
 {
-    struct world *w = started(80 + (uint64_t)_i);
+    struct world *w = script_started(80 + (uint64_t)_i);
     w->faults = (struct sim_faults){
         .lose_permille = 100, .double_permille = 200, .late_permille = 100};
     world_run(w, 30 * SEC);
@@ -293,7 +293,7 @@ START_TEST(keeper_or_doer_may_die_at_each_step)
 {
     static const enum hold_act_kind steps[] = {
         HOLD_DO_ARM, HOLD_DO_FREEZE, HOLD_DO_CAPTURE, HOLD_DO_RECHECK, HOLD_DO_PUBLISH};
-    struct world *w = started(100 + (uint64_t)_i);
+    struct world *w = script_started(100 + (uint64_t)_i);
     fatal_act = steps[_i / 2];
     fatal_keeper = _i % 2;
     w->on_guard = kill_guard;
@@ -315,7 +315,7 @@ START_TEST(an_agent_may_die_at_each_step)
 {
     static const enum hold_act_kind steps[] = {HOLD_DO_ARM, HOLD_DO_FREEZE,
                                                HOLD_DO_CAPTURE, HOLD_DO_PUBLISH};
-    struct world *w = started(120 + (uint64_t)_i);
+    struct world *w = script_started(120 + (uint64_t)_i);
     fatal_act = steps[_i];
     w->on_guard = kill_agent_on_guard;
     world_run(w, 40 * SEC);
@@ -334,7 +334,7 @@ static void kill_node_on_guard(struct world *w, int node, enum hold_act_kind act
 START_TEST(a_node_that_loses_all_its_processes_thaws_on_restart)
 {
     static const enum hold_act_kind steps[] = {HOLD_DO_FREEZE, HOLD_DO_CAPTURE};
-    struct world *w = started(130 + (uint64_t)_i);
+    struct world *w = script_started(130 + (uint64_t)_i);
     fatal_act = steps[_i];
     w->on_guard = kill_node_on_guard;
     world_run(w, 40 * SEC);
@@ -347,8 +347,8 @@ END_TEST
 
 START_TEST(a_watch_from_a_compacted_revision_lists_again)
 {
-    struct world *w = started(140);
-    int first = leader_of(w);
+    struct world *w = script_started(140);
+    int first = script_leader(w);
     w->coords[1 - first].watch_revision = 0;
     etcd_compact(w);
     coord_kill(w, first, false);
@@ -367,7 +367,7 @@ static void agent_dies(struct world *w, struct event *ev)
 static bool lose_commits_die_on_abort(struct world *w, int node, enum round_call call)
 {
     if (call == CALL_COMMIT)
-        w->cut_from[leader_of(w)][node] = true;
+        w->cut_from[script_leader(w)][node] = true;
     if (call == CALL_ABORT && w->armed < SIM_NODES) {
         w->armed++;
         world_post(w, NULL, 3, agent_dies, NULL, NULL, (uint64_t)node);
@@ -389,18 +389,18 @@ static bool all_published(const struct world *w)
  * offered to it is still there. */
 START_TEST(a_promise_is_withdrawn_durably_before_its_capture_goes)
 {
-    struct world *w = started(150);
+    struct world *w = script_started(150);
     w->swallow = lose_commits_die_on_abort;
     ck_assert(world_run_until(w, all_published, 5 * SEC));
     world_run(w, 20); /* the promises are durable */
     w->faults.disk_slow_permille = 1000;
     w->etcd.away_until_ms = w->now_ms + SEC;
-    int first = leader_of(w);
+    int first = script_leader(w);
     coord_cancel(w, 0);
     world_run(w, 100);
     ck_assert_int_eq(w->armed, SIM_NODES);
     coord_kill(w, first, false);
-    ck_assert(world_run_until(w, is_captured, 60 * SEC));
+    ck_assert(world_run_until(w, script_captured, 60 * SEC));
     settle(w);
     world_free(w);
 }
@@ -423,12 +423,12 @@ static void cancel_on_state(struct world *w, int coord, enum round_state to)
  * from then on it comes too late and changes nothing. */
 START_TEST(a_run_can_be_cancelled_in_every_state)
 {
-    struct world *w = started(160 + (uint64_t)_i);
+    struct world *w = script_started(160 + (uint64_t)_i);
     fatal = (enum round_state)_i;
     w->on_round = cancel_on_state;
     ck_assert(world_run_until(w, all_recorded, 5 * SEC));
     ck_assert_int_eq(w->armed, 1);
-    ck_assert_int_eq(is_aborted(w), fatal < ROUND_RECORDING);
+    ck_assert_int_eq(script_aborted(w), fatal < ROUND_RECORDING);
     settle(w);
     world_free(w);
 }
@@ -437,21 +437,21 @@ END_TEST
 static bool lose_answers_to_commit(struct world *w, int node, enum round_call call)
 {
     if (call == CALL_COMMIT)
-        w->cut_from[leader_of(w)][node] = true;
+        w->cut_from[script_leader(w)][node] = true;
     return false;
 }
 
 /* All have captured, so that without the cancel it would be rolled forward. */
 START_TEST(a_run_can_be_cancelled_while_it_is_taken_over)
 {
-    struct world *w = started(180);
+    struct world *w = script_started(180);
     w->swallow = lose_answers_to_commit;
     ck_assert(world_run_until(w, all_published, 5 * SEC));
     world_run(w, 20); /* the promises are durable */
-    coord_kill(w, leader_of(w), false);
+    coord_kill(w, script_leader(w), false);
     fatal = ROUND_INSPECTING;
     w->on_round = cancel_on_state;
-    ck_assert(world_run_until(w, is_aborted, 30 * SEC));
+    ck_assert(world_run_until(w, script_aborted, 30 * SEC));
     settle(w);
     world_free(w);
 }
@@ -462,7 +462,7 @@ END_TEST
 START_TEST(waves_freeze_one_after_the_other)
 {
     struct world *w = started_relaxed(190);
-    ck_assert(world_run_until(w, is_captured, 10 * SEC));
+    ck_assert(world_run_until(w, script_captured, 10 * SEC));
     const struct sim_pause *first = &w->nodes[1].domains[0].pauses[0];
     const struct sim_pause *second = &w->nodes[2].domains[0].pauses[0];
     const struct sim_pause *third = &w->nodes[0].domains[0].pauses[0];
@@ -482,7 +482,7 @@ START_TEST(a_silent_agent_is_left_out_of_a_relaxed_set)
     silenced = CALL_FREEZE;
     w->swallow = swallow_second_node;
     w->on_round = note_time;
-    ck_assert(world_run_until(w, is_captured, 30 * SEC));
+    ck_assert(world_run_until(w, script_captured, 30 * SEC));
     int64_t took_ms = entered_ms[ROUND_CAPTURING] - entered_ms[ROUND_FREEZING];
     ck_assert_int_ge(took_ms, SIM_FREEZE_TIMEOUT_MS / SIM_NODES);
     ck_assert_int_lt(took_ms, SIM_FREEZE_TIMEOUT_MS);
@@ -501,7 +501,7 @@ START_TEST(a_capture_that_nobody_answered_for_goes_when_its_node_registers)
     silenced = CALL_ABORT;
     w->swallow = swallow_second_node;
     w->nodes[1].trouble.capture_ms = SIM_HOLD_MS; /* outlives its hold */
-    ck_assert(world_run_until(w, is_captured, 30 * SEC));
+    ck_assert(world_run_until(w, script_captured, 30 * SEC));
     ck_assert(has_none_of(w, 1));
     world_run(w, 30 * SEC);
     check_settled(w);
@@ -520,7 +520,7 @@ START_TEST(waves_that_a_sleeping_coordinator_delays_have_their_share)
     ck_assert_int_eq(w->armed, 1);
     for (int i = 0; i < SIM_COORDS; i++)
         coord_pause(w, i, false);
-    ck_assert(world_run_until(w, is_captured, 10 * SEC));
+    ck_assert(world_run_until(w, script_captured, 10 * SEC));
     for (int i = 0; i < SIM_NODES; i++)
         ck_assert(has_all_of(w, i));
     settle(w);
@@ -536,7 +536,7 @@ START_TEST(a_relaxed_set_is_taken_over_from_every_state)
     world_run(w, 3 * SEC);
     ck_assert_int_eq(w->armed, 1);
     ck_assert(world_run_until(w, all_recorded, 40 * SEC));
-    ck_assert_int_eq(is_captured(w), fatal >= ROUND_CAPTURING);
+    ck_assert_int_eq(script_captured(w), fatal >= ROUND_CAPTURING);
     settle(w);
     world_free(w);
 }
@@ -549,7 +549,7 @@ START_TEST(a_relaxed_set_is_rolled_forward_with_those_that_have_captured)
     w->nodes[2].trouble.captures = 1;
     fatal = ROUND_RECORDING;
     w->on_round = kill_on_state;
-    ck_assert(world_run_until(w, is_captured, 40 * SEC));
+    ck_assert(world_run_until(w, script_captured, 40 * SEC));
     ck_assert_int_eq(w->armed, 1);
     ck_assert(has_none_of(w, 2));
     ck_assert(has_all_of(w, 0));
@@ -566,7 +566,7 @@ START_TEST(a_relaxed_run_can_be_cancelled_in_every_state)
     w->on_round = cancel_on_state;
     ck_assert(world_run_until(w, all_recorded, 5 * SEC));
     ck_assert_int_eq(w->armed, 1);
-    ck_assert_int_eq(is_aborted(w), fatal < ROUND_RECORDING);
+    ck_assert_int_eq(script_aborted(w), fatal < ROUND_RECORDING);
     settle(w);
     world_free(w);
 }

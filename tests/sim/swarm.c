@@ -226,16 +226,28 @@ static void draw_faults(struct world *w)
     w->on_journal = maybe_at_journal;
 }
 
+/* Filesystems last; now and then not, which agents refuse. */
+static void draw_waves(struct world *w, size_t n_waves, int node, size_t *waves)
+{
+    const struct sim_layout *layout = &sim_layout[node];
+    for (unsigned d = 0; d < layout->n_domains; d++)
+        waves[d] = (size_t)below(w, (int64_t)n_waves);
+    for (unsigned d = 1; d < layout->n_domains; d++)
+        if (layout->kinds[d] == HOLD_FSFREEZE && waves[d] < waves[0] && !chance(w, 50))
+            waves[d] = waves[0];
+}
+
 /* Membership changes between runs: each set has that of its own moment. */
 static void draw_plan(struct world *w, struct sim_plan *plan)
 {
     *plan = (struct sim_plan){.group = (int)below(w, SIM_GROUPS)};
     plan->relaxed = chance(w, 400);
+    plan->rehearsal = chance(w, 150);
     for (int i = 0; i < SIM_NODES; i++)
         plan->required[i] = chance(w, 200);
-    plan->n_waves = chance(w, 400) ? 1 + (size_t)below(w, SIM_NODES) : 0;
+    plan->n_waves = chance(w, 500) ? 1 + (size_t)below(w, SIM_WAVES) : 0;
     for (int i = 0; i < SIM_NODES && plan->n_waves; i++)
-        plan->waves[i] = (size_t)below(w, (int64_t)plan->n_waves);
+        draw_waves(w, plan->n_waves, i, plan->waves[i]);
     bool any = false;
     while (!any) {
         for (int i = 0; i < SIM_NODES; i++) {

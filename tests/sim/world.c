@@ -198,9 +198,13 @@ static void start_node(struct world *w, int i)
     n->index = i;
     n->trouble = (struct sim_trouble){.freeze_ms = 20, .capture_ms = 5};
     snprintf(n->name.text, sizeof n->name.text, "node-%d", i);
+    static const char *const kinds[] = {[HOLD_NONE] = "none",
+                                        [HOLD_HOOK] = "hook",
+                                        [HOLD_CGROUP] = "cgroup",
+                                        [HOLD_FSFREEZE] = "fsfreeze"};
     for (unsigned d = 0; d < sim_layout[i].n_domains; d++)
         snprintf(n->domain_names[d].text, sizeof n->domain_names[d].text,
-                 "node-%d/cgroup:db-%u", i, d);
+                 "node-%d/%s:db-%u", i, kinds[sim_layout[i].kinds[d]], d);
     sessions_init(&n->durable, &n->name);
     guard_start(w, n);
     agent_start(w, n);

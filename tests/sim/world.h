@@ -4,7 +4,7 @@
  * delays and cuts one way, an etcd with revisions, leases, compaction and unknown
  * outcomes, journals that are torn, kernels that stay frozen.
  *
- *   main.c the suite, seeds · script.c scripted scenarios · swarm.c random faults ·
+ *   main.c the suite, seeds · script*.c scripted scenarios · swarm.c random faults ·
  *   world.c clock, processes · trace.c what happened last · etcd.c · coord.c run.c the
  *   coordinator's shell · node.c the agent's · guard.c keeper and doers · kernel.c what
  *   really happens on a node · check.c invariants */
@@ -23,6 +23,7 @@ enum {
     SIM_DOMAINS = 2, /* at most, of a node */
     SIM_PARTS = 3,   /* at most, of a node */
     SIM_GROUPS = 2,
+    SIM_WAVES = 4, /* at most, of a set */
     SIM_SETS = 16,
     SIM_HOLD_MS = 10000,
     SIM_FREEZE_TIMEOUT_MS = 5000,
@@ -91,8 +92,9 @@ struct sim_plan {
     int group;
     unsigned parts[SIM_NODES];
     bool relaxed;
-    size_t n_waves, waves[SIM_NODES]; /* 0: all at once */
-    bool required[SIM_NODES];         /* relaxed: not without this node */
+    bool rehearsal;
+    size_t n_waves, waves[SIM_NODES][SIM_DOMAINS]; /* 0: all at once */
+    bool required[SIM_NODES];                      /* relaxed: not without this node */
 };
 
 /* ---- etcd ---- */
@@ -182,6 +184,7 @@ struct sim_call {
     uint64_t id;
     enum round_call call;
     size_t node; /* of the round */
+    size_t wave; /* of Freeze */
     bool answered;
 };
 enum { SIM_CALLS = 64 };
@@ -197,6 +200,8 @@ struct sim_run {
     struct round_acts acts;
     int nodes[SIM_NODES]; /* of the round's nodes: which of the world's */
     unsigned left_out;    /* of them, as bits: those that ever were */
+    unsigned told;        /* likewise: those that have answered Abort with yes */
+    unsigned ended;       /* likewise: those that were sent one */
     struct sim_call calls[SIM_CALLS];
     size_t n_calls;
 };
@@ -224,6 +229,7 @@ struct sim_hold {
     unsigned n_domains, domains[SIM_DOMAINS]; /* which of the node's */
     unsigned n_parts, parts[SIM_PARTS];
     unsigned refused; /* of these parts, as bits: they could not be armed */
+    size_t wave;      /* that the agent asked to freeze last */
 };
 enum { SIM_HOLDS = 8, SIM_CAPTURES = 64 };
 
@@ -279,7 +285,7 @@ struct sim_node {
     struct sim_domain domains[SIM_DOMAINS];
     struct sim_capture captures[SIM_CAPTURES];
     struct sim_trouble trouble;
-    struct sim_answer frozen_said[SIM_SETS], captured_said[SIM_SETS];
+    struct sim_answer frozen_said[SIM_SETS][SIM_WAVES], captured_said[SIM_SETS];
     int64_t longest_pause_ms;
     int64_t steady_until_ms; /* no second stall before: I2 allows for one a hold */
 };
@@ -315,7 +321,8 @@ struct world {
     uint64_t next_call;
     struct sim_plan sets[SIM_SETS];
     int n_sets;
-    uint64_t trace; /* digest of every event: the same seed gives the same */
+    bool rehearsed[SIM_SETS]; /* begun, once and for all: nobody takes it over */
+    uint64_t trace;           /* digest of every event: the same seed gives the same */
     struct sim_note notes[SIM_NOTES]; /* the newest, as a ring */
     size_t n_notes;
     size_t checked_notes; /* how many there were at the last look at all records */
@@ -394,6 +401,7 @@ struct agent_request {
     uint64_t id;
     int coord;
     int set;
+    size_t wave;
     struct token token;
     struct domain_epoch epochs[SIM_NODES * SIM_DOMAINS];
     size_t n_epochs;
@@ -432,8 +440,10 @@ void check_may_commit(const struct world *w, const struct sim_run *run);
 /* Step 5.6: what was left out once is told to abort, and never counts again. */
 void check_left_out(const struct world *w, const struct sim_run *run,
                     const struct round_act *a);
-/* Step 2.6: a Freeze is about to be sent to this one of the round's nodes. */
-void check_may_freeze(const struct world *w, const struct sim_run *run, size_t node);
+/* Step 2.6: Freeze of this wave is about to be sent. */
+void check_may_freeze(const struct world *w, const struct sim_run *run, size_t wave);
+/* A rehearsal's round is over: whoever has answered its Abort stands still no more. */
+void check_rehearsed(const struct world *w, const struct sim_run *run);
 /* Whether the proofs name what really was frozen, each with the digest of all of it. */
 bool check_proofs(const struct world *w, int set, const struct round *r);
 /* Which partitions of each node they prove, as bits. */
@@ -444,7 +454,7 @@ void proved_parts(const struct round *r, unsigned parts[SIM_NODES]);
 void check_inspected(const struct world *w, const struct sim_node *n,
                      const struct session *s, uint64_t call);
 /* I7: the same request, the same answer. */
-void check_answer(struct world *w, struct sim_node *n, const struct session *s, int kind);
+void check_answer(struct world *w, struct sim_node *n, const struct session_act *a);
 /* I11 and leaks, once faults have stopped and time has passed. */
 void check_settled(const struct world *w);
 bool world_is_settled(const struct world *w);
@@ -460,8 +470,4 @@ struct swarm_sum {
 void swarm_run(uint64_t seed, struct swarm_sum *sum);
 /* Ends every fault, waits for the verdicts, and looks for leaks. */
 void settle(struct world *w);
-/* The scripted scenarios. */
-struct TCase;
-void script_add(struct TCase *tc);
-
 #endif

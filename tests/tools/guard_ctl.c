@@ -71,7 +71,8 @@ static struct err *do_freeze(struct guard *g, char **word)
 {
     const struct guard_reply *r;
     struct set_id set = set_of(word[1]);
-    TRY(guard_freeze(g, &set, &token, atoi(word[2]), atoi(word[3]), CALL_MS, &r));
+    TRY(guard_freeze(g, &set, &token, NULL, 0, atoi(word[2]), atoi(word[3]), CALL_MS,
+                     &r));
     n_frozen = r->n;
     memcpy(frozen, r->items, r->n * sizeof(r->items[0]));
     print_reply(r);

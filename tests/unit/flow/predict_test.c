@@ -41,9 +41,10 @@ END_TEST
 /* The first wave stands still until the last does. */
 START_TEST(waves_add_up)
 {
-    struct predict_part parts[2] = {{.node = 0, .flush_ms = 5, .capture_ms = 1},
-                                    {.node = 1, .flush_ms = 7, .capture_ms = 2}};
-    struct predict_node nodes[NODES] = {{.wave = 0}, {.wave = 1}};
+    struct predict_part parts[2] = {
+        {.node = 0, .flush_ms = 5, .capture_ms = 1},
+        {.node = 1, .wave = 1, .flush_ms = 7, .capture_ms = 2}};
+    struct predict_node nodes[NODES] = {{0}};
     int64_t reach_ms;
     ck_assert_int_eq(predict_pauses(parts, 2, nodes, NODES, &reach_ms), 12 + 2);
     ck_assert_int_eq(reach_ms, 12);

@@ -251,10 +251,12 @@ END_TEST
 
 /* ---- waves ---- */
 
-static const size_t one_by_one[] = {0, 1, 2};
-static const size_t last_first[] = {1, 1, 0};
+static const uint16_t one_by_one[] = {1 << 0, 1 << 1, 1 << 2};
+static const uint16_t last_first[] = {1 << 1, 1 << 1, 1 << 0};
+static const uint16_t first_is_both_ends[] = {1 << 0 | 1 << 2, 1 << 1, 1 << 1};
 
-static void waves_at_freeze(struct world *w, bool relaxed, const size_t *waves, size_t n)
+static void waves_at_freeze(struct world *w, bool relaxed, const uint16_t *waves,
+                            size_t n)
 {
     begin_with(w, &(struct round_conf){.relaxed = relaxed, .waves = waves, .n_waves = n});
     feed(w, (struct round_event){.kind = ROUND_EV_START});
@@ -326,6 +328,59 @@ START_TEST(a_wave_of_which_nobody_is_left_is_passed_over)
 }
 END_TEST
 
+/* The answer of node 0 to Freeze of this wave. */
+static void froze(struct world *w, size_t wave, size_t epoch)
+{
+    feed(w, (struct round_event){.kind = ROUND_EV_REPLY,
+                                 .call = CALL_FREEZE,
+                                 .wave = wave,
+                                 .epochs = &w->cut.epochs[epoch],
+                                 .n_epochs = 1});
+}
+
+START_TEST(a_node_is_asked_once_for_each_of_its_waves)
+{
+    struct world w;
+    waves_at_freeze(&w, _i, first_is_both_ends, 3);
+    ck_assert_uint_eq(calls(&w, CALL_FREEZE), 1);
+    froze(&w, 0, 0);
+    ck_assert_uint_eq(calls(&w, CALL_FREEZE), 2);
+    ck_assert_uint_eq(calls_to(&w, CALL_FREEZE, 0), 0);
+    yes(&w, 1, CALL_FREEZE);
+    yes(&w, 2, CALL_FREEZE);
+    ck_assert_uint_eq(calls(&w, CALL_FREEZE), 1);
+    ck_assert_uint_eq(calls_to(&w, CALL_FREEZE, 0), 1);
+    ck_assert_uint_eq(w.acts.items[0].wave, 2);
+    froze(&w, 0, 0); /* late: of the wave that stands */
+    ck_assert_uint_eq(w.round.n_epochs, CUT_NODES);
+    ck_assert_uint_eq(calls(&w, CALL_COMMIT), 0);
+    froze(&w, 2, 0);
+    ck_assert_uint_eq(calls(&w, CALL_COMMIT), CUT_NODES);
+    ck_assert_uint_eq(w.round.n_epochs, CUT_NODES + 1);
+    end(&w);
+}
+END_TEST
+
+START_TEST(a_node_is_not_asked_for_a_wave_that_it_refused)
+{
+    struct world w;
+    begin_with(&w, &(struct round_conf){
+                       .relaxed = true, .waves = first_is_both_ends, .n_waves = 3});
+    feed(&w, (struct round_event){.kind = ROUND_EV_START});
+    stored(&w, STORED_OK);
+    feed(&w, (struct round_event){
+                 .kind = ROUND_EV_REPLY, .call = CALL_PREPARE, .refused_waves = 1 << 0});
+    yes(&w, 1, CALL_PREPARE);
+    yes(&w, 2, CALL_PREPARE);
+    ck_assert_uint_eq(calls(&w, CALL_FREEZE), 2);
+    ck_assert_uint_eq(calls_to(&w, CALL_FREEZE, 0), 0);
+    yes(&w, 1, CALL_FREEZE);
+    yes(&w, 2, CALL_FREEZE);
+    ck_assert_uint_eq(calls_to(&w, CALL_FREEZE, 0), 1);
+    end(&w);
+}
+END_TEST
+
 START_TEST(waves_that_would_take_more_than_half_of_the_hold_are_refused)
 {
     struct world w;
@@ -373,6 +428,8 @@ int main(void)
     tcase_add_test(tc,
                    a_silent_wave_of_a_relaxed_set_costs_the_next_nothing_of_its_share);
     tcase_add_test(tc, a_wave_of_which_nobody_is_left_is_passed_over);
+    tcase_add_loop_test(tc, a_node_is_asked_once_for_each_of_its_waves, 0, 2);
+    tcase_add_test(tc, a_node_is_not_asked_for_a_wave_that_it_refused);
     tcase_add_loop_test(tc, waves_that_would_take_more_than_half_of_the_hold_are_refused,
                         0, 2);
     return suite_main("round_relaxed", tc);

@@ -69,18 +69,18 @@ static inline void found(struct world *w, enum round_found what)
     feed(w, (struct round_event){.kind = ROUND_EV_READ, .found = what});
 }
 
-/* To Prepare: a pause of so many ms is expected. */
+/* To Prepare: a pause of so many ms is expected, in the node's one wave of 0 or 1. */
 static inline void prepared(struct world *w, size_t node, int64_t predicted_ms)
 {
-    feed(w, (struct round_event){.kind = ROUND_EV_REPLY,
-                                 .node = node,
-                                 .call = CALL_PREPARE,
-                                 .predicted_ms = predicted_ms});
+    struct round_event ev = {.kind = ROUND_EV_REPLY, .node = node, .call = CALL_PREPARE};
+    ev.predicted_ms[w->round.nodes[node].waves / 2] = predicted_ms;
+    feed(w, ev);
 }
 
 static inline void yes(struct world *w, size_t node, enum round_call call)
 {
-    struct round_event ev = {.kind = ROUND_EV_REPLY, .node = node, .call = call};
+    struct round_event ev = {
+        .kind = ROUND_EV_REPLY, .node = node, .call = call, .wave = w->round.wave};
     if (call == CALL_FREEZE) {
         ev.epochs = &w->cut.epochs[node];
         ev.n_epochs = 1;

@@ -100,6 +100,9 @@ static void fuzz_death(struct outside *o, struct world *w)
 static void fuzz_request(struct outside *o, struct world *w)
 {
     static struct hold_want wants[HOLD_MAX_MEMBERS];
+    bool domains[HOLD_MAX_DOMAINS];
+    for (unsigned i = 0; i < HOLD_MAX_DOMAINS; i++)
+        domains[i] = rng_below(&o->rng, 2);
     unsigned n = 0;
     switch (rng_below(&o->rng, 12)) {
     case 0:
@@ -113,8 +116,10 @@ static void fuzz_request(struct outside *o, struct world *w)
     case 4:
     case 5:
         fuzz_step(o, w,
-                  (struct hold_event){
-                      .kind = HOLD_EV_FREEZE, .hold_ms = 400, .freeze_timeout_ms = 200});
+                  (struct hold_event){.kind = HOLD_EV_FREEZE,
+                                      .domains = rng_below(&o->rng, 8) ? NULL : domains,
+                                      .hold_ms = 400,
+                                      .freeze_timeout_ms = 200});
         break;
     default:
         for (unsigned i = 0; i < w->hold.n_members; i++) {
@@ -172,7 +177,7 @@ static void fuzz_settle(struct outside *o, struct world *w)
 START_TEST(no_order_of_events_leaves_anything_frozen_or_lets_a_broken_epoch_win)
 {
     unsigned kept = 0, expired = 0; /* or the runs prove nothing */
-    for (uint64_t seed = 1; seed <= 3000; seed++) {
+    for (uint64_t seed = 1; seed <= 5000; seed++) {
         struct outside o = {.doer_act = -1};
         struct world w = {.now_ms = 1000};
         rng_init(&o.rng, seed);

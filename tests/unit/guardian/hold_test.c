@@ -65,6 +65,104 @@ START_TEST(a_repeated_freeze_is_answered_and_never_freezes_again)
 }
 END_TEST
 
+/* Only the domain of this bit. */
+static void ask_freeze_of(struct world *w, unsigned domain)
+{
+    bool domains[HOLD_MAX_DOMAINS] = {false};
+    domains[domain] = true;
+    step(w, (struct hold_event){.kind = HOLD_EV_FREEZE,
+                                .domains = domains,
+                                .hold_ms = 10000,
+                                .freeze_timeout_ms = 5000});
+}
+
+/* Of two cgroups the second stands. */
+static void one_of_two(struct world *w, enum hold_kind first, enum hold_kind second)
+{
+    armed(w, (enum hold_kind[]){first, second}, 2, (uint16_t[]){0, 1}, 2);
+    ask_freeze_of(w, 1);
+    ck_assert(did(w, HOLD_DO_FREEZE, 1));
+    report_frozen(w, 1);
+    ck_assert(answered(w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_uint_eq(count(w, HOLD_DO_FREEZE), 0);
+}
+
+START_TEST(a_second_freeze_freezes_what_the_first_did_not_name)
+{
+    struct world w;
+    one_of_two(&w, HOLD_CGROUP, HOLD_CGROUP);
+    struct epoch first = w.hold.domains[1].epoch;
+    w.now_ms += 1000;
+    ask_commit(&w, 2); /* not all of it stands */
+    ck_assert(answered(&w, HOLD_REQ_COMMIT, HOLD_OUT_OF_TURN));
+    ask_freeze_of(&w, 0);
+    ck_assert_uint_eq(count(&w, HOLD_DO_FREEZE), 1);
+    ck_assert(did(&w, HOLD_DO_FREEZE, 0));
+    ck_assert(!answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    report_frozen(&w, 0);
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_mem_eq(&first, &w.hold.domains[1].epoch, sizeof(first));
+    ck_assert_int_eq(hold_timer_ms(&w.hold), 11000); /* of the first request */
+    ask_commit(&w, 2);
+    ck_assert(count(&w, HOLD_DO_CAPTURE));
+}
+END_TEST
+
+START_TEST(a_second_freeze_that_fails_leaves_the_first_to_the_agent)
+{
+    struct world w;
+    one_of_two(&w, HOLD_CGROUP, HOLD_CGROUP);
+    ask_freeze_of(&w, 0);
+    report(&w, HOLD_EV_FROZEN, 0, false);
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OK));
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_NOT_FROZEN);
+    ck_assert_int_eq(w.hold.domains[1].breach, HOLD_UNBROKEN);
+    step(&w, (struct hold_event){.kind = HOLD_EV_ABORT});
+    ck_assert(did(&w, HOLD_THAW, 1));
+}
+END_TEST
+
+START_TEST(a_late_second_freeze_spares_what_nobody_asked_for)
+{
+    struct world w;
+    const enum hold_kind kinds[] = {HOLD_CGROUP, HOLD_CGROUP, HOLD_CGROUP};
+    armed(&w, kinds, 3, (uint16_t[]){0, 1, 2}, 3);
+    ask_freeze_of(&w, 0);
+    report_frozen(&w, 0);
+    ask_freeze_of(&w, 1);
+    w.now_ms += 5000;
+    step(&w, (struct hold_event){.kind = HOLD_EV_TIMER});
+    ck_assert_int_eq(w.hold.domains[0].breach, HOLD_UNBROKEN);
+    ck_assert_int_eq(w.hold.domains[1].breach, HOLD_FREEZE_LATE);
+    ck_assert_int_eq(w.hold.domains[2].breach, HOLD_UNBROKEN);
+    ck_assert_int_eq(w.hold.domains[2].sm.state, HOLD_D_IDLE);
+}
+END_TEST
+
+START_TEST(a_hold_that_expires_between_two_freezes_refuses_the_second)
+{
+    struct world w;
+    one_of_two(&w, HOLD_CGROUP, HOLD_CGROUP);
+    w.now_ms = 11000;
+    ask_freeze_of(&w, 0);
+    ck_assert(did(&w, HOLD_THAW, 1));
+    ck_assert(answered(&w, HOLD_REQ_FREEZE, HOLD_OVER));
+    ck_assert_uint_eq(count(&w, HOLD_DO_FREEZE), 0);
+}
+END_TEST
+
+START_TEST(nothing_but_filesystems_freezes_while_one_stands)
+{
+    struct world w;
+    bool also = _i;
+    one_of_two(&w, also ? HOLD_FSFREEZE : HOLD_CGROUP, HOLD_FSFREEZE);
+    ask_freeze_of(&w, 0);
+    ck_assert_uint_eq(count(&w, HOLD_DO_FREEZE), also);
+    ck_assert(also || answered(&w, HOLD_REQ_FREEZE, HOLD_OUT_OF_TURN));
+    ck_assert_int_eq(w.hold.domains[1].breach, HOLD_UNBROKEN);
+}
+END_TEST
+
 START_TEST(the_clock_starts_with_the_request_and_not_with_the_freeze)
 {
     struct world w;
@@ -538,6 +636,11 @@ int main(void)
     tcase_add_test(tc, a_hold_without_trouble_keeps_its_capture);
     tcase_add_test(tc, hooks_then_cgroups_then_filesystems_and_back);
     tcase_add_test(tc, a_repeated_freeze_is_answered_and_never_freezes_again);
+    tcase_add_test(tc, a_second_freeze_freezes_what_the_first_did_not_name);
+    tcase_add_test(tc, a_second_freeze_that_fails_leaves_the_first_to_the_agent);
+    tcase_add_test(tc, a_late_second_freeze_spares_what_nobody_asked_for);
+    tcase_add_test(tc, a_hold_that_expires_between_two_freezes_refuses_the_second);
+    tcase_add_loop_test(tc, nothing_but_filesystems_freezes_while_one_stands, 0, 2);
     tcase_add_test(tc, the_clock_starts_with_the_request_and_not_with_the_freeze);
     tcase_add_test(tc, expiry_breaks_the_epoch_then_thaws_and_refuses_the_commit);
     tcase_add_test(tc, a_commit_at_the_deadline_is_too_late_without_any_timer);

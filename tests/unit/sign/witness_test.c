@@ -70,14 +70,19 @@ static void remove_certificates(void)
     ck_assert_int_eq(system(line), 0);
 }
 
-static struct signer *signer_of(const char *name, const char *cluster)
+static struct err *open_signer(const char *name, const char *cluster, struct signer **out)
 {
     AUTO(str) char *ca = mem_printf("%s/ca.pem", dir);
     AUTO(str) char *cert = mem_printf("%s/%s.pem", dir, name);
     AUTO(str) char *key = mem_printf("%s/%s.key", dir, name);
     const struct rpc_tls tls = {ca, cert, key};
+    return signer_open(&tls, cluster, out);
+}
+
+static struct signer *signer_of(const char *name, const char *cluster)
+{
     struct signer *s = NULL;
-    ck_ok(signer_open(&tls, cluster, &s));
+    ck_ok(open_signer(name, cluster, &s));
     return s;
 }
 
@@ -126,6 +131,26 @@ START_TEST(every_kind_of_key_signs)
     ck_ok(judged("ec", "demo", "ca", "n1", now_ms));
     ck_ok(judged("ed", "demo", "ca", "n1", now_ms));
     ck_ok(judged("rsa", "demo", "ca", "n1", now_ms));
+}
+END_TEST
+
+/* Such a key agrees on secrets, and a certificate may name it all the same. */
+START_TEST(a_key_that_cannot_sign_is_refused_at_the_start)
+{
+    struct signer *s = NULL;
+    shell("openssl genpkey -algorithm X25519 -out mute.key");
+    shell("openssl pkey -in mute.key -pubout -out mute.pub");
+    shell("chmod 600 mute.key");
+    shell("bash -c \"openssl req -new -key ec.key -subj /O=t | openssl x509 -req -CA "
+          "ca.pem "
+          "-CAkey ca.key -days 20000 -set_serial 0x77 -force_pubkey mute.pub -extfile "
+          "<(echo 'subjectAltName=URI:spiffe://demo/agent/n1') -out mute.pem\"");
+    AUTO(err) struct err *e = open_signer("mute", "demo", &s);
+    ck_assert_ptr_nonnull(e);
+    ck_assert_int_eq(e->kind, ERR_INVALID);
+    AUTO(str) char *text = err_text(e);
+    ck_assert_ptr_nonnull(strstr(
+        text, "its key (X25519, 253 bits) cannot sign proofs: make one of Ed25519"));
 }
 END_TEST
 
@@ -318,6 +343,7 @@ int main(void)
     TCase *tc = tcase_create("witness");
     tcase_add_unchecked_fixture(tc, make_certificates, remove_certificates);
     tcase_add_test(tc, every_kind_of_key_signs);
+    tcase_add_test(tc, a_key_that_cannot_sign_is_refused_at_the_start);
     tcase_add_test(tc, only_the_node_itself_is_believed);
     tcase_add_test(tc, certificates_count_for_their_time);
     tcase_add_test(tc, nothing_can_be_changed_behind_a_signature);
