@@ -146,6 +146,22 @@ START_TEST(a_second_wave_that_fails_undoes_the_first)
 }
 END_TEST
 
+/* What is journaled of a promise says nothing of waves asked for, nor need it. */
+START_TEST(a_captured_set_stands_by_all_its_waves_after_a_restart)
+{
+    const struct set_id id = {"s1"};
+    AUTO(session) struct session *set = session_new(&id);
+    set->parts = mem_dup(two_waves, sizeof two_waves);
+    set->n_parts = 2;
+    session_restore(set, SESSION_JOURNALING);
+    ck_assert(session_wave_stands(set, 3));
+    ck_ok(session_check_turn(set, 1));
+    ck_ok(session_check_turn(set, 3));
+    ck_err(session_check_turn(set, 2), ERR_CONFLICT);
+    ck_ok(session_check_commit(set, NULL, 0));
+}
+END_TEST
+
 START_TEST(waves_that_cannot_freeze_in_their_order_are_not_prepared)
 {
     struct world w;
@@ -166,6 +182,7 @@ int main(void)
     tcase_add_test(tc, a_wave_out_of_turn_is_refused);
     tcase_add_test(tc, a_commit_before_the_last_wave_is_refused);
     tcase_add_test(tc, a_second_wave_that_fails_undoes_the_first);
+    tcase_add_test(tc, a_captured_set_stands_by_all_its_waves_after_a_restart);
     tcase_add_test(tc, waves_that_cannot_freeze_in_their_order_are_not_prepared);
     return suite_main("session_waves", tc);
 }
