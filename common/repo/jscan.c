@@ -103,12 +103,32 @@ struct jscan_stream {
     bool failed;     /* the error was given out */
 };
 
+/* The library looks at none of its own allocations, so it would write to address zero. */
+static void *take(void *ctx, size_t bytes)
+{
+    (void)ctx;
+    return mem_alloc(bytes);
+}
+
+static void *resize(void *ctx, void *p, size_t bytes)
+{
+    (void)ctx;
+    return mem_resize(p, bytes, 1);
+}
+
+static void give_back(void *ctx, void *p)
+{
+    (void)ctx;
+    free(p);
+}
+
 struct jscan_stream *jscan_begin(jscan_visit *visit, void *ctx)
 {
     struct jscan_stream *s = mem_zalloc(sizeof *s);
     s->scan.visit = visit;
     s->scan.ctx = ctx;
-    s->yajl = yajl_alloc(&callbacks, NULL, &s->scan);
+    yajl_alloc_funcs memory = {take, resize, give_back, NULL};
+    s->yajl = yajl_alloc(&callbacks, &memory, &s->scan);
     return s;
 }
 
