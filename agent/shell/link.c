@@ -184,26 +184,33 @@ static bool is_capture_of(const struct session *s, const struct found *f)
     return false;
 }
 
+/* The one that the capture belongs to; NULL if none is known. */
+static const struct session *session_of(const struct agent *a, const struct found *f)
+{
+    for (size_t i = 0; i < a->sessions.n_sets; i++)
+        if (is_capture_of(a->sessions.sets[i], f))
+            return a->sessions.sets[i];
+    return NULL;
+}
+
 /* What is being made belongs to a round that is not over; what is finished, to a set that
  * is not aborted. Making ends with the round: what is half made then stays so. */
 static bool session_needs(const struct agent *a, const struct found *f)
 {
-    for (size_t i = 0; i < a->sessions.n_sets; i++) {
-        const struct session *s = a->sessions.sets[i];
-        if (!is_capture_of(s, f))
-            continue;
-        int state = s->sm.state;
-        return f->partial ? state <= SESSION_COMMITTING || state == SESSION_ABORTING
-                          : state != SESSION_ABORTED;
-    }
-    return false;
+    const struct session *s = session_of(a, f);
+    if (!s)
+        return false;
+    int state = s->sm.state;
+    return f->partial ? state <= SESSION_COMMITTING || state == SESSION_ABORTING
+                      : state != SESSION_ABORTED;
 }
 
-/* Without a journal nothing tells whether a capture was promised; its task may still wait
- * at the coordinator. By the next start the task has been taken, and speaks for it. */
+/* Started without a journal, nothing tells whether a capture from before was promised;
+ * its task may still wait at the coordinator. By the next start the task has been taken,
+ * and speaks for it. For what was captured since, its session speaks. */
 static bool may_be_promised(const struct agent *a, const struct found *f)
 {
-    return a->no_journal && !f->partial;
+    return a->no_journal && !f->partial && !session_of(a, f);
 }
 
 static bool task_needs(const struct agent *a, const struct found *f)
