@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/engine/restore.h"
 #include "common/engine/scan.h"
 
 /* An entry to change: by a descriptor, or (links, devices, fifos) by the kernel's link to
@@ -80,7 +81,19 @@ static struct err *apply_attrs(const struct subject *s, const struct node *nd)
     return NULL;
 }
 
-/* The owner first: changing it clears setuid bits and capabilities. Times last. */
+static int set_mode(const struct subject *s, mode_t mode)
+{
+    return s->path ? chmod(s->path, mode) : fchmod(s->fd, mode);
+}
+
+static bool has_acl(const struct node *nd)
+{
+    return is_listed(nd, "system.posix_acl_access");
+}
+
+/* The owner first: changing it clears setuid bits and capabilities. The mode last: until
+ * then a file has the one that says it is being written, so that whoever is killed here
+ * leaves nothing that looks complete. Access lists change it, so it is put back. */
 static struct err *apply(const struct subject *s, const struct node *nd, bool fresh)
 {
     bool owned = fresh && nd->uid == geteuid() && nd->gid == getegid();
@@ -90,9 +103,7 @@ static struct err *apply(const struct subject *s, const struct node *nd, bool fr
     if (!fresh)
         TRY(drop_others(s, nd));
     TRY(apply_attrs(s, nd));
-    mode_t mode = node_permissions(nd->mode);
-    if (nd->type != NODE_SYMLINK &&
-        (s->path ? chmod(s->path, mode) : fchmod(s->fd, mode)))
+    if (nd->type == NODE_FILE && has_acl(nd) && set_mode(s, RESTORE_MARK))
         return err_os(errno, "change mode");
     const struct timespec times[2] = {
         {nd->atime.sec, nd->atime.nsec},
@@ -100,6 +111,8 @@ static struct err *apply(const struct subject *s, const struct node *nd, bool fr
     };
     if (s->path ? utimensat(AT_FDCWD, s->path, times, 0) : futimens(s->fd, times))
         return err_os(errno, "set times");
+    if (nd->type != NODE_SYMLINK && set_mode(s, node_permissions(nd->mode)))
+        return err_os(errno, "change mode");
     return NULL;
 }
 

@@ -39,11 +39,11 @@ static bool same_special(int dir_fd, const struct node *nd, const struct stat *s
     return strcmp(target, nd->target ? nd->target : "") == 0;
 }
 
-/* Left by a restore that was killed while writing it. */
-static bool is_half_written(const struct stat *st)
+/* Left by a restore that was killed while writing it, or while giving it its owner. */
+static bool is_half_written(const struct stat *st, const struct node *nd)
 {
     return S_ISREG(st->st_mode) && (st->st_mode & 07777) == RESTORE_MARK &&
-           st->st_uid == geteuid();
+           (st->st_uid == geteuid() || st->st_uid == nd->uid);
 }
 
 struct err *restore_judge(struct restore *r, int dir_fd, const struct node *nd,
@@ -60,7 +60,7 @@ struct err *restore_judge(struct restore *r, int dir_fd, const struct node *nd,
     bool same = alike && (file ? (uint64_t)st->st_size == nd->size && same_time(st, nd)
                                : same_special(dir_fd, nd, st));
     *out = file && alike ? VERDICT_UPDATE : VERDICT_REPLACE;
-    if (file && is_half_written(st))
+    if (file && is_half_written(st, nd))
         return NULL;
     switch (r->opts->existing) {
     case RESTORE_REFUSE:
