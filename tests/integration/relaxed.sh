@@ -59,8 +59,9 @@ YAML
 tiers_start() {
     for tier in "${tiers[@]}"; do
         mkdir -p "$(tier_cgroup "$tier")"
+        # The name that it goes by says whose it is, for lab_down.
         # shellcheck disable=SC2016 # the inner shell's
-        lab_start "$tier" bash -c 'echo $$ >"$0/cgroup.procs"; exec sleep 1000' "$(tier_cgroup "$tier")"
+        lab_start "$tier" bash -c 'echo $$ >"$0/cgroup.procs"; exec -a "$1" sleep 1000' "$(tier_cgroup "$tier")" "$LAB"
         lab_wait 5 grep -q "^populated 1" "$(tier_cgroup "$tier")/cgroup.events" || lab_die "$tier does not run"
     done
 }
