@@ -138,7 +138,7 @@ check: units sim            ## run unit tests and the scripted simulations
 
 # What has threads: the rest is pure, or one loop. What only kills whole processes is long and shows
 # no more of them.
-THREADED := $(filter-out %/engine/kill_test,\
+THREADED := $(filter-out %kill_test,\
                $(filter $(foreach d,rpc etcd loop engine repo,$(B)/tests/unit/$(d)/%),$(UNITS)))
 check-threaded: $(THREADED) ## run the unit tests of everything that has threads
 	deploy/run-units $(THREADED)

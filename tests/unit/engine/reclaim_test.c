@@ -417,7 +417,7 @@ static void half_used(void)
     fill(1);
     AUTO(repo) struct repo *r = open_repo(true);
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
-    for (unsigned i = 0; i < 8; i++) { /* blobs choose between two packs by chance */
+    for (unsigned i = 0; i < 24; i++) { /* blobs choose between two packs by chance */
         temp_noise(100 + i, data, sizeof data);
         ck_ok(repo_save_blob(io, BLOB_DATA, data, sizeof data, &id, &saved));
     }
