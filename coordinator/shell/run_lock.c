@@ -48,11 +48,12 @@ static void work_look(struct meta *m, void *arg)
     l->err = meta_get(m, &l->key, &l->lock);
 }
 
-/* An aborted run keeps its locks until its agents have been told. */
-static bool is_aborting(const struct coord *c, const char *set)
+/* An aborted run keeps its locks until its agents have been told; of one that has ended
+ * they remain until they are deleted, by the sweep if nothing was heard of that. */
+static bool is_under_way(const struct coord *c, const char *set)
 {
     const struct run *r = run_of(c, set);
-    return r && run_phase(r) == STILLPOINT__V1__SET_STATE__SET_ABORTED;
+    return r && run_phase(r) != STILLPOINT__V1__SET_STATE__SET_ABORTED;
 }
 
 static size_t batch_n(const struct run *r)
@@ -105,7 +106,7 @@ static void done_look(struct coord *c, void *arg)
         return;
     }
     if (same_lease && r->lock_revision == 0 && !r->recovering &&
-        !is_aborting(c, held->value)) {
+        is_under_way(c, held->value)) {
         run_refuse(r,
                    err_new(ERR_CONFLICT,
                            "set '%s' of group '%s' is being taken: wait for it, or watch "
