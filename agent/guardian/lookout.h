@@ -13,9 +13,11 @@ struct lookout;
 /* Borrows `p`, which must not change between lookout_begin and lookout_end. Aborts if the
  * thread cannot be had; lives as long as the process. */
 struct lookout *lookout_new(const struct prepare *p);
-/* The domain stands still. Allocates nothing. */
+/* The domain stands still. Allocates nothing and waits for nothing. From now on the
+ * search runs only when nobody else wants the processors, if it may come back from that. */
 void lookout_begin(struct lookout *l, unsigned domain);
-/* Waits for what was begun. CONFLICT names who else writes the domain's partitions, the
+/* Waits for what was begun, for a moment leaving it as it is, then with the priority that
+ * the process has. CONFLICT names who else writes the domain's partitions, the
  * same for each call; or says that nothing was begun, in this process. */
 struct err *lookout_result(struct lookout *l, unsigned domain) MUST_USE;
 /* Waits for all that was begun, and forgets it. */

@@ -23,8 +23,8 @@
 #include "common/repo/repo.h"
 
 enum {
-    /* Mode of a file whose content is being written: no finished file has it by chance.
-     */
+    /* Mode of a file until it has its content, owner, attributes and times: no finished
+     * file has it by chance. */
     RESTORE_MARK = 01600,
 };
 
