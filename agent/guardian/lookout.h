@@ -14,7 +14,8 @@ struct lookout;
  * thread cannot be had; lives as long as the process. */
 struct lookout *lookout_new(const struct prepare *p);
 /* The domain stands still. Allocates nothing and waits for nothing. From now on the
- * search runs only when nobody else wants the processors, if it may come back from that. */
+ * search runs only when nobody else wants the processors, if it may come back from
+ * that. */
 void lookout_begin(struct lookout *l, unsigned domain);
 /* Waits for what was begun, for a moment leaving it as it is, then with the priority that
  * the process has. CONFLICT names who else writes the domain's partitions, the
