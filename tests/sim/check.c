@@ -379,3 +379,13 @@ void check_settled(const struct world *w)
     if (!nothing_leaked(w))
         check_failed(w, "I11: a capture that no set wants is leaked");
 }
+
+void check_whole(const struct world *w, int set)
+{
+    const struct sim_record *r = &w->etcd.sets[set];
+    check_settled(w);
+    if (r->state != SIM_CAPTURED)
+        check_failed(w, "a set without faults was not captured");
+    if (memcmp(r->parts, w->sets[set].parts, sizeof r->parts) != 0)
+        check_failed(w, "a set without faults was captured in part");
+}

@@ -457,6 +457,8 @@ void check_inspected(const struct world *w, const struct sim_node *n,
 void check_answer(struct world *w, struct sim_node *n, const struct session_act *a);
 /* I11 and leaks, once faults have stopped and time has passed. */
 void check_settled(const struct world *w);
+/* That the set was captured with all that was planned, and nothing is left of it. */
+void check_whole(const struct world *w, int set);
 bool world_is_settled(const struct world *w);
 bool all_recorded(const struct world *w);
 bool nothing_frozen(const struct world *w);
