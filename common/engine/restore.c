@@ -146,18 +146,33 @@ static void add_file(struct restore *r, struct restore_dir *d, struct node *nd,
     f->same = v == VERDICT_META;
     f->shared = f->existed && st->st_nlink > 1;
     f->had_bytes = f->existed ? (uint64_t)st->st_size : 0;
+    if (source && atomic_load(&f->failed)) /* a piece is not in the index */
+        atomic_store(&source->state, LINK_FAILED);
 }
 
 static void keep_entry(struct restore *r, struct restore_dir *d, const struct node *nd,
-                       struct link_source *source)
+                       enum restore_verdict v, struct link_source *source)
 {
     if (nd->type == NODE_FILE) {
         atomic_fetch_add(&r->kept, 1);
         atomic_fetch_add(&r->kept_bytes, nd->size);
     }
     if (source)
-        atomic_store(&source->state, LINK_DONE);
+        atomic_store(&source->state, v == VERDICT_SPARE ? LINK_OTHER : LINK_DONE);
     restore_tell(r, RESTORE_KEEP, d, nd->name);
+}
+
+/* Does what has a further name of a file keep it? What else may become of it is decided
+ * when the link is made. */
+static bool is_spared(struct restore *r, const struct restore_dir *d, int dir_fd,
+                      const struct node *nd)
+{
+    struct stat st;
+    enum restore_existing ex = r->opts->existing;
+    if (d->fresh || (ex != RESTORE_NEVER && ex != RESTORE_IF_NEWER) ||
+        fstatat(dir_fd, nd->name, &st, AT_SYMLINK_NOFOLLOW))
+        return false;
+    return ex == RESTORE_NEVER || !restore_is_newer(nd, &st);
 }
 
 /* Everything but directories. May take the node over. */
@@ -172,7 +187,10 @@ static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
     if (nd->links > 1 && nd->type != NODE_DIR)
         source = restore_link_source(r, nd, d, &fresh);
     if (!fresh) {
-        restore_link_later(r, source, restore_dir_hold(d), nd->name);
+        if (is_spared(r, d, dir_fd, nd))
+            keep_entry(r, d, nd, VERDICT_KEEP, NULL);
+        else
+            restore_link_later(r, source, restore_dir_hold(d), nd->name);
         return;
     }
     if (!d->fresh)
@@ -186,8 +204,8 @@ static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
         if (source)
             atomic_store(&source->state, LINK_FAILED);
         restore_problem(r, d, nd->name, e);
-    } else if (v == VERDICT_KEEP) {
-        keep_entry(r, d, nd, source);
+    } else if (v == VERDICT_KEEP || v == VERDICT_SPARE) {
+        keep_entry(r, d, nd, v, source);
     } else if (nd->type == NODE_FILE) {
         add_file(r, d, nd, v, &st, source);
     } else {
