@@ -382,7 +382,7 @@ static struct err *seal(struct work *w)
 /* ---- restore ---- */
 
 /* I10: a restore goes below a directory that the node's own file names. */
-static struct err *check_target(const struct work *w)
+static struct err *check_target(const struct work *w, const char **below)
 {
     const char *target = w->task->target;
     size_t n = strlen(target);
@@ -391,9 +391,11 @@ static struct err *check_target(const struct work *w)
     if (!plain)
         return err_new(ERR_INVALID, "target '%.200s' is not a plain absolute path",
                        target);
-    for (size_t i = 0; i < w->conf->n_restore_dirs; i++)
-        if (config_path_within(target, w->conf->restore_dirs[i]))
+    for (size_t i = 0; i < w->conf->n_restore_dirs; i++) {
+        *below = w->conf->restore_dirs[i];
+        if (config_path_within(target, *below))
             return NULL;
+    }
     return err_new(
         ERR_DENIED,
         "target '%.200s' is below none of the directories that 'restore_dirs' of "
@@ -408,7 +410,7 @@ static void take_restore_progress(void *ctx, const struct restore_progress *now)
     atomic_store(&w->bytes_read, (long long)now->bytes);
 }
 
-static struct err *restore_with(struct work *w, struct session *s)
+static struct err *restore_with(struct work *w, struct session *s, const char *below)
 {
     Task *t = w->task;
     struct digest id;
@@ -418,6 +420,7 @@ static struct err *restore_with(struct work *w, struct session *s)
     AUTO_SNAPSHOT struct snapshot snap = {0};
     TRY(repo_read_snapshot(io, &id, &snap));
     struct restore_opts opts = {.target = t->target,
+                                .below = below,
                                 .strip = t->path,
                                 .progress = take_restore_progress,
                                 .progress_ctx = w,
@@ -432,12 +435,13 @@ static struct err *restore_with(struct work *w, struct session *s)
 
 static struct err *restore(struct work *w)
 {
-    TRY(check_target(w));
-    TRY(file_mkdirs(w->task->target, 0700));
+    const char *below = NULL;
+    TRY(check_target(w, &below));
+    TRY(file_mkdirs(below, 0700));
     struct session s = {0};
     struct err *e = session_open(w, true, &s);
     if (!e)
-        e = restore_with(w, &s);
+        e = restore_with(w, &s, below);
     session_close(&s);
     return e;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/engine/beneath.h"
 #include "common/engine/find.h"
 #include "common/engine/meta.h"
 #include "common/engine/pattern.h"
@@ -435,9 +436,48 @@ static struct err *walk(struct restore *r, const struct node *top)
 
 /* ---- the whole ---- */
 
+/* mkdir -p beneath a directory: an earlier restore may have left links there. */
+static struct err *make_beneath(const struct restore_opts *o, const char *path, int *out)
+{
+    AUTO(str) char *copy = mem_strdup(path);
+    char *rest = copy, *part;
+    AUTO_FD int fd = open(o->below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_os(errno, "open directory '%s'", o->below);
+    while ((part = strsep(&rest, "/"))) {
+        int next = -1;
+        if (!*part)
+            continue;
+        if (strcmp(part, ".") == 0 || strcmp(part, "..") == 0)
+            return err_new(ERR_INVALID, "it has a component '%s'", part);
+        if (!o->dry_run && mkdirat(fd, part, 0700) && errno != EEXIST)
+            return err_os(errno, "make directory '%s'", part);
+        TRY(beneath_open_dir(fd, part, &next));
+        scan_close(fd);
+        fd = next;
+    }
+    *out = fd;
+    fd = -1;
+    return NULL;
+}
+
+static struct err *make_target_below(const struct restore_opts *o, int *out)
+{
+    size_t n = strlen(o->below);
+    const char *rest = o->target + n;
+    if (strncmp(o->target, o->below, n) != 0 || (*rest && *rest != '/'))
+        return err_new(ERR_INVALID, "it is not below '%s'", o->below);
+    struct err *e = make_beneath(o, rest, out);
+    if (e && e->kind == ERR_NOT_FOUND && o->dry_run)
+        err_free(STEAL(e));
+    return e ? err_wrap(e, "below '%s'", o->below) : NULL;
+}
+
 /* mkdir -p. */
 static struct err *make_target(const struct restore_opts *o, int *out)
 {
+    if (o->below)
+        return make_target_below(o, out);
     AUTO(str) char *copy = mem_strdup(o->target);
     for (char *p = copy + 1; *copy && *p && !o->dry_run; p++) {
         if (*p != '/')
