@@ -146,14 +146,21 @@ static struct err *capture_dir(const struct work *w, const struct config_partiti
     return NULL;
 }
 
-static const char **excludes_of(const struct config_partition *p, size_t *n)
+/* The partition's patterns, and the captures if they lie inside. */
+static void excludes_of(const struct config_partition *p, struct strings *out)
 {
-    const char **list = mem_array(p->n_exclude + 1, sizeof *list);
+    size_t top = strcmp(p->path, "/") == 0 ? 0 : strlen(p->path);
     for (size_t i = 0; i < p->n_exclude; i++)
-        list[i] = p->exclude[i];
-    list[p->n_exclude] = "/.stillpoint"; /* where captures live by default */
-    *n = p->n_exclude + 1;
-    return list;
+        strings_add(out, p->exclude[i]);
+    if (!config_path_within(p->capture.dir, p->path))
+        return;
+    AUTO_BUF struct buf pattern = {0};
+    for (const char *s = p->capture.dir + top; *s; s++) {
+        if (strchr("*?[\\", *s))
+            buf_char(&pattern, '\\');
+        buf_char(&pattern, *s);
+    }
+    strings_add(out, buf_text(&pattern));
 }
 
 /* Where the base of a partition's next upload is remembered. */
@@ -248,19 +255,19 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
     AUTO(str) char *journaled = NULL;
     size_t journaled_n = 0;
     TRY(read_journaled(w, &journaled, &journaled_n));
-    size_t n_excludes = 0;
+    struct strings excludes = {0};
     struct chunks chunks = {0};
     if (p->chunks)
         TRY(chunks_parse(p->chunks, &chunks));
-    const char **excludes = excludes_of(p, &n_excludes);
+    excludes_of(p, &excludes);
     struct backup_opts opts = {
         .source = dir,
         .path = p->path,
         .hostname = w->conf->node,
         .tags = (const char *const *)tags->text,
         .tags_n = ARRAY_LEN(tags->text),
-        .excludes = excludes,
-        .excludes_n = n_excludes,
+        .excludes = (const char *const *)excludes.items,
+        .excludes_n = excludes.n,
         .time = time_of(t->cut_unix_ms),
         .lock = s->lock,
         .journaled = journaled,
@@ -275,7 +282,7 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
     };
     struct backup_result res = {0};
     struct err *e = run_upload(w, s, p, &opts, &res);
-    free(excludes);
+    strings_fini(&excludes);
     if (!e) {
         set_digest(&t->snapshot_id, &res.snapshot);
         set_digest(&t->tree_id, &res.tree);
@@ -315,15 +322,15 @@ static struct err *verify_with(struct work *w, struct session *s)
     const struct config_partition *p = NULL;
     AUTO(str) char *dir = NULL;
     TRY(capture_dir(w, &p, &dir));
-    size_t n = 0;
-    const char **excludes = excludes_of(p, &n);
+    struct strings excludes = {0};
+    excludes_of(p, &excludes);
     struct check_compare compare = {.dir = dir,
                                     .path = p->path,
-                                    .excludes = excludes,
-                                    .excludes_n = n,
+                                    .excludes = (const char *const *)excludes.items,
+                                    .excludes_n = excludes.n,
                                     .cancel = &w->cancel};
     struct err *e = check_snapshot(s->repo, &id, &compare);
-    free(excludes);
+    strings_fini(&excludes);
     return e;
 }
 

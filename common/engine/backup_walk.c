@@ -2,8 +2,10 @@
  * snapshot, the rest pushed as units of work. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs_tree.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
@@ -226,6 +228,19 @@ static void set_extra(struct backup_entry *entry, const struct node *extra)
         entry->extra = mem_dup(extra, sizeof *extra);
 }
 
+/* In place of a subvolume a snapshot shows an empty directory, with a number that no
+ * other directory of a btrfs has. (It has a device number of its own, too; but so has
+ * what is mounted there.) */
+static bool is_lost_subvolume(const struct backup *b, const struct backup_dir *d,
+                              const char *name, const struct stat *st)
+{
+    if (b->look.seal != BASE_SNAPSHOT || !S_ISDIR(st->st_mode) ||
+        st->st_ino != BTRFS_EMPTY_SUBVOL_DIR_OBJECTID)
+        return false;
+    AUTO_FD int fd = openat(d->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd >= 0 && extents_kind_of(fd) == EXTENTS_BTRFS;
+}
+
 static struct err *look_at(struct backup *b, struct backup_dir *d,
                            struct backup_entry *entry)
 {
@@ -237,6 +252,10 @@ static struct err *look_at(struct backup *b, struct backup_dir *d,
     if (S_ISSOCK(st.st_mode))
         return NULL;
     backup_fill_entry(b, d, &st, entry);
+    if (is_lost_subvolume(b, d, name, &st))
+        return err_new(ERR_CONFLICT,
+                       "a subvolume lies here in the source, and the snapshot does not "
+                       "hold it: exclude it, or back it up by itself");
     if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
         return NULL;
     struct err *e = scan_extras(d->fd, name, -1, st.st_mode, &extra);

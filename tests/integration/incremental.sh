@@ -136,11 +136,33 @@ on_xfs() {
     chattr -i "$LAB"/xfs/*/file
 }
 
+back_up() { # PATH OPTION...: what stands in $LAB/backup.log tells of it
+    "$cli" repo backup "$1" --repo "$LAB/repo/cli" --password-file "$LAB/etc/password" "${@:2}" >"$LAB/backup.log" 2>&1
+}
+
+# A snapshot has an empty directory in place of a subvolume.
+of_snapshots() {
+    local top=$LAB/mnt/1/nest
+    btrfs -q subvolume create "$top" >/dev/null && btrfs -q subvolume create "$top/inner" >/dev/null || lab_die "btrfs"
+    echo "not to be lost" >"$top/inner/file"
+    btrfs -q subvolume snapshot -r "$top" "$LAB/mnt/1/shot" >/dev/null || lab_die "btrfs"
+    check "snapshot: what it lacks fails the backup" not back_up "$LAB/mnt/1/shot"
+    check "snapshot: and is named" grep -q "/inner.*subvolume" "$LAB/backup.log"
+    check "snapshot: unless excluded" back_up "$LAB/mnt/1/shot" --exclude /inner
+    check "snapshot: a subvolume that is there is stored" back_up "$top"
+    check "snapshot: with what is inside" grep -q "not to be lost" <("$cli" repo dump latest "$top/inner/file" \
+        --repo "$LAB/repo/cli" --password-file "$LAB/etc/password")
+    btrfs -q subvolume delete "$LAB/mnt/1/shot" "$top/inner" "$top" >/dev/null
+}
+
+not() { ! "$@"; }
+
 lab_up
 if [[ $lab_mode != real ]]; then
     skip "incremental" "needs root, loop mounts, btrfs and cgroup v2"
 else
     over_daemons
     on_xfs
+    of_snapshots
 fi
 report
