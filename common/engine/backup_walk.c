@@ -52,15 +52,23 @@ static void as_in_manifest(const struct backup *b, const struct backup_dir *d,
 /* A file that is written to again within the same tick of the clock keeps its time of
  * change. Writers go on some milliseconds after the capture, so a change just before it
  * may hide the next one: such a file is stored as changed in 1970, and read next time.
- * Whole seconds are the ticks of filesystems that count no smaller ones. */
+ * Whole seconds are the ticks of filesystems that count no smaller ones.
+ *
+ * What is no capture is looked at now, and there the kernel gives a time of its own to
+ * the change after a look, if the filesystem has room for it. */
 static void forget_fresh_change(const struct backup *b, struct backup_entry *entry)
 {
     const int64_t second = 1000000000;
-    int64_t fresh_ns = entry->ctime_nsec ? FRESH_NS : 2 * second;
-    int64_t age_s = (int64_t)b->made.tv_sec - entry->ctime;
-    if (!b->made.tv_sec || age_s > 2)
+    struct timespec seen = b->made;
+    if (!seen.tv_sec && entry->ctime_nsec)
         return;
-    if (age_s < 0 || age_s * second + b->made.tv_nsec - entry->ctime_nsec < fresh_ns)
+    if (!seen.tv_sec)
+        clock_gettime(CLOCK_REALTIME, &seen);
+    int64_t fresh_ns = entry->ctime_nsec ? FRESH_NS : 2 * second;
+    int64_t age_s = (int64_t)seen.tv_sec - entry->ctime;
+    if (age_s > 2)
+        return;
+    if (age_s < 0 || age_s * second + seen.tv_nsec - entry->ctime_nsec < fresh_ns)
         entry->ctime = entry->ctime_nsec = 0;
 }
 

@@ -18,6 +18,7 @@ pages=$((BIG_MIB * 256))
 
 finish() {
     umount "$LAB/xfs" 2>/dev/null
+    umount "$LAB/coarse" 2>/dev/null
     lab_down
 }
 
@@ -157,6 +158,36 @@ of_snapshots() {
 
 not() { ! "$@"; }
 
+# write_twice FILE: two contents of one length and one time of change, a backup between them.
+write_twice() {
+    local was
+    for _ in {1..20}; do
+        while ((10#$(date +%N) > 100000000)); do :; done
+        echo "first" >"$1"
+        was=$(stat -c %z "$1")
+        back_up "${1%/*}" || return 1
+        echo "other" >"$1"
+        [[ $(stat -c %z "$1") != "$was" ]] || return 0
+    done
+    return 1
+}
+
+stored_is() { # FILE WORD
+    [[ $("$cli" repo dump latest "$1" --repo "$LAB/repo/cli" --password-file "$LAB/etc/password") == "$2" ]]
+}
+
+# Where times are whole seconds, a second change within one cannot be seen.
+on_whole_seconds() {
+    mkdir "$LAB/coarse"
+    truncate -s 64M "$LAB/coarse.img"
+    mkfs.ext4 -q -I 128 "$LAB/coarse.img" 2>/dev/null || lab_die "mkfs.ext4"
+    mount -o loop "$LAB/coarse.img" "$LAB/coarse" || lab_die "mount"
+    check "whole seconds: a file is changed twice in one" write_twice "$LAB/coarse/file"
+    check "whole seconds: it is stored again" back_up "$LAB/coarse"
+    check "whole seconds: as it is" stored_is "$LAB/coarse/file" other
+    umount "$LAB/coarse"
+}
+
 lab_up
 if [[ $lab_mode != real ]]; then
     skip "incremental" "needs root, loop mounts, btrfs and cgroup v2"
@@ -164,5 +195,6 @@ else
     over_daemons
     on_xfs
     of_snapshots
+    on_whole_seconds
 fi
 report
