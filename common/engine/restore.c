@@ -136,16 +136,19 @@ static struct restore_window *window_with_room(struct restore *r)
     return other;
 }
 
-static void add_file(struct restore *r, struct restore_dir *d, struct node *nd,
-                     enum restore_verdict v, const struct stat *st,
+static void add_file(struct restore *r, struct restore_dir *d, int dir_fd,
+                     struct node *nd, enum restore_verdict v, const struct stat *st,
                      struct link_source *source)
 {
+    bool shared = v != VERDICT_CREATE && st->st_nlink > 1;
+    bool other_meta = shared && !meta_is_same(dir_fd, nd, st);
     struct restore_window *w = window_with_room(r);
     struct restore_file *f = restore_window_add(w, restore_dir_hold(d), nd);
     f->source = source;
     f->existed = v == VERDICT_UPDATE || v == VERDICT_META;
     f->same = v == VERDICT_META;
-    f->shared = f->existed && st->st_nlink > 1;
+    f->shared = shared;
+    f->other_meta = other_meta;
     f->had_bytes = f->existed ? (uint64_t)st->st_size : 0;
     if (source && atomic_load(&f->failed)) /* a piece is not in the index */
         atomic_store(&source->state, LINK_FAILED);
@@ -208,7 +211,7 @@ static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
     } else if (v == VERDICT_KEEP || v == VERDICT_SPARE) {
         keep_entry(r, d, nd, v, source);
     } else if (nd->type == NODE_FILE) {
-        add_file(r, d, nd, v, &st, source);
+        add_file(r, d, dir_fd, nd, v, &st, source);
     } else {
         add_special(r, d, dir_fd, nd, v, source);
     }

@@ -74,11 +74,11 @@ struct err *restore_judge(struct restore *r, int dir_fd, const struct node *nd,
             *out = same ? VERDICT_KEEP : VERDICT_SPARE;
         return NULL;
     case RESTORE_IF_CHANGED:
-        if (same)
+        if (same && (file || st->st_nlink == 1))
             *out = VERDICT_META;
         return NULL;
     case RESTORE_ALWAYS:
-        if (same && !file)
+        if (same && !file && st->st_nlink == 1)
             *out = VERDICT_META;
         return NULL;
     }

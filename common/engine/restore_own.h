@@ -65,7 +65,8 @@ struct restore_file {
     uint32_t refs_first;
     uint32_t refs_n;
     bool existed;       /* its file is there and to be brought up to date */
-    bool shared;        /* and has other names: must be replaced rather than written */
+    bool shared;        /* and has other names: must be replaced rather than changed */
+    bool other_meta;    /* and its owner, mode, time or attributes are others */
     bool same;          /* and has the right size and time already: metadata only */
     uint64_t had_bytes; /* size of the existing file */
     uint64_t bytes;     /* sum of the pieces: what the node claims may be a lie */

@@ -13,6 +13,7 @@ static void back_up_pair(struct repo *r, struct digest *tree)
     ck_assert_int_eq(mkdir(temp_path("src"), 0755), 0);
     ck_assert_int_eq(mkdir(temp_path("src/d"), 0751), 0);
     temp_write("src/a", "stored", 6);
+    ck_assert_int_eq(chmod(temp_path("src/a"), 0640), 0);
     ck_assert_int_eq(link(temp_path("src/a"), temp_path("src/d/b")), 0);
     const struct backup_opts o = {
         .source = temp_path("src"), .path = "/s", .hostname = "h"};
@@ -110,6 +111,51 @@ START_TEST(a_newer_file_in_place_of_a_directory_is_left_alone)
 }
 END_TEST
 
+/* A file that is as it should be but for its metadata may have names elsewhere. */
+START_TEST(metadata_does_not_reach_a_name_elsewhere)
+{
+    static const enum restore_existing all[] = {RESTORE_IF_CHANGED, RESTORE_ALWAYS};
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct restore_result res;
+    struct digest tree;
+    struct stat st;
+    back_up_pair(r, &tree); /* with another mode than 0600 */
+    ck_assert_int_eq(stat(temp_path("src/a"), &st), 0);
+    ck_assert_uint_ne(st.st_mode & 07777, 0600);
+    const struct timespec times[2] = {st.st_mtim, st.st_mtim};
+    temp_write("elsewhere", "stored", 6);
+    ck_assert_int_eq(chmod(temp_path("elsewhere"), 0600), 0);
+    ck_assert_int_eq(utimensat(AT_FDCWD, temp_path("elsewhere"), times, 0), 0);
+    ck_assert_int_eq(link(temp_path("elsewhere"), temp_path("out/a")), 0);
+    ck_ok(restore(r, &tree, all[_i], &res));
+    restore_result_fini(&res);
+    ck_assert_int_eq(stat(temp_path("elsewhere"), &st), 0);
+    ck_assert_uint_eq(st.st_mode & 07777, 0600);
+    ck_assert_uint_eq(st.st_nlink, 1);
+    ck_content("out/a", "stored");
+    ck_content("out/d/b", "stored");
+}
+END_TEST
+
+START_TEST(names_that_are_linked_already_stay_so)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct restore_result res;
+    struct digest tree;
+    struct stat before, after;
+    back_up_pair(r, &tree);
+    ck_ok(restore(r, &tree, RESTORE_IF_CHANGED, &res));
+    restore_result_fini(&res);
+    ck_assert_int_eq(stat(temp_path("out/a"), &before), 0);
+    ck_ok(restore(r, &tree, RESTORE_IF_CHANGED, &res));
+    ck_assert_uint_eq(res.files, 0);
+    ck_assert_uint_eq(res.kept, 2);
+    restore_result_fini(&res);
+    ck_assert_int_eq(stat(temp_path("out/d/b"), &after), 0);
+    ck_assert_uint_eq(before.st_ino, after.st_ino);
+}
+END_TEST
+
 /* Neither name can be restored: both are told, and their directories are finished. */
 START_TEST(names_of_a_file_that_is_not_in_the_index_are_told)
 {
@@ -156,6 +202,8 @@ int main(void)
                         ARRAY_LEN(sparing));
     tcase_add_test(tc, an_older_second_name_is_linked_anew);
     tcase_add_test(tc, a_newer_file_in_place_of_a_directory_is_left_alone);
+    tcase_add_loop_test(tc, metadata_does_not_reach_a_name_elsewhere, 0, 2);
+    tcase_add_test(tc, names_that_are_linked_already_stay_so);
     tcase_add_test(tc, names_of_a_file_that_is_not_in_the_index_are_told);
     return suite_main("restore_link", tc);
 }
