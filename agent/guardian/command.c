@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,16 +71,20 @@ static void keep_end(struct output *o, const char *bytes, size_t n)
     o->text[o->len] = 0;
 }
 
-/* Reads until the end or the deadline; false at the deadline. */
-static bool collect(int fd, int64_t until_ms, struct output *o)
+/* Reads until the end or the deadline; false at the deadline. When the command has ended,
+ * what it left behind may go on and keep the pipe open: writers would wait for that. */
+static bool collect(int fd, int pidfd, int64_t until_ms, struct output *o)
 {
     for (;;) {
         int64_t left_ms = until_ms - clock_ms();
-        struct pollfd p = {.fd = fd, .events = POLLIN};
+        struct pollfd p[] = {{.fd = fd, .events = POLLIN},
+                             {.fd = pidfd, .events = POLLIN}};
         if (left_ms <= 0)
             return false;
-        if (poll(&p, 1, (int)left_ms) <= 0)
+        if (poll(p, ARRAY_LEN(p), (int)left_ms) <= 0)
             continue;
+        if (!p[0].revents)
+            return true;
         char bytes[1024];
         ssize_t n = read(fd, bytes, sizeof(bytes));
         if (n == 0)
@@ -128,10 +133,13 @@ struct err *command_run(const struct command *c, int64_t timeout_ms)
         return err_os(os, "start '%s'", c->argv[0]);
     }
     struct output o = {.len = 0};
-    int status = 0;
-    /* Children that it left behind may hold the pipe open: then its exit decides. */
-    bool in_time = collect(pipe_fds[0], until_ms, &o) && reap(pid, until_ms, &status);
+    int status = 0, pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    /* Children that it left behind may fill the pipe: then its exit decides. */
+    bool in_time =
+        collect(pipe_fds[0], pidfd, until_ms, &o) && reap(pid, until_ms, &status);
     close(pipe_fds[0]);
+    if (pidfd >= 0)
+        close(pidfd);
     if (in_time)
         return verdict(c, status, &o);
     if (waitpid(pid, &status, WNOHANG) == pid) {

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "agent/guardian/capture.h"
@@ -24,6 +26,32 @@ struct err *prepare_domain(struct prepare *p, unsigned i)
         if (p->domain_of[k] == i)
             return quiesce_open(&p->domains[i], p->config, p->members[k]);
     return err_new(ERR_INVALID, "a domain without members");
+}
+
+/* Mounts, open files and exports are known by their real paths: none of those inside
+ * would be seen to lie inside. */
+static struct err *check_path(const struct config_partition *m)
+{
+    AUTO(str) char *real = realpath(m->path, NULL);
+    if (!real || strcmp(real, m->path) == 0)
+        return NULL; /* what is missing is told by others */
+    return err_new(ERR_INVALID,
+                   "path '%s' leads through a symbolic link; write '%s', or what is "
+                   "mounted or open inside would not be found",
+                   m->path, real);
+}
+
+/* Copies would hold the copies before them. */
+static struct err *check_captures(const struct config_partition *m)
+{
+    AUTO(str) char *real = realpath(m->capture.dir, NULL);
+    if (!real || !config_path_within(real, m->path) ||
+        config_path_within(m->capture.dir, m->path))
+        return NULL;
+    return err_new(ERR_INVALID,
+                   "capture dir '%s' leads through a symbolic link into the partition; "
+                   "write '%s', so that captures are left out of captures",
+                   m->capture.dir, real);
 }
 
 /* A frozen agent could not answer, and its guardian would wait for it. */
@@ -95,6 +123,7 @@ struct err *prepare_member(struct prepare *p, unsigned i, struct prepare_cost *o
     const struct config_partition *m = p->members[i];
     struct place at;
     TRY(place_of(m->path, &at));
+    TRY(check_path(m));
     TRY(nested_check(m));
     TRY(nested_check_served(m));
     if (m->quiesce.method == CONFIG_CGROUP) {
@@ -102,6 +131,7 @@ struct err *prepare_member(struct prepare *p, unsigned i, struct prepare_cost *o
         TRY(writers_check(m, place_domain_cgroup(p->config, m)));
     }
     TRY(capture_of(m->capture.method)->check(m, &out->capture_ms));
+    TRY(check_captures(m));
     TRY(check_target(p, m));
     TRY(flush_twice(p, m, out));
     return check_pause(p, out->flush_ms + out->capture_ms);

@@ -285,13 +285,11 @@ static struct err *walk_subdir(struct walk *w, int from, int to, const char *nam
                      : openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (!w->measure_only && sub_to < 0)
         return err_os(errno, "open the copy of '%s'", here(w));
-    if (st->st_dev == w->dev) {
-        CLEANUP(fd_close)
-        int sub = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (sub < 0)
-            return err_os(errno, "open '%s'", here(w));
-        TRY(walk_dir(w, sub, sub_to, depth + 1));
-    }
+    CLEANUP(fd_close)
+    int sub = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (sub < 0)
+        return err_os(errno, "open '%s'", here(w));
+    TRY(walk_dir(w, sub, sub_to, depth + 1));
     return w->measure_only ? NULL : copy_metadata(w, from, to, name, st);
 }
 
@@ -304,6 +302,12 @@ static struct err *walk_entry(struct walk *w, int from, int to, const char *name
     struct stat st;
     if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return err_os(errno, "look at '%s'", here(w));
+    /* Prepare has refused those that it saw: it is not to be an empty folder either. */
+    if (st.st_dev != w->dev)
+        return err_new(ERR_CONFLICT,
+                       "another filesystem is mounted at '%s', or it is a subvolume: "
+                       "exclude it, and make it a partition of its own if it matters",
+                       here(w));
     if (S_ISDIR(st.st_mode))
         return walk_subdir(w, from, to, name, &st, depth);
     return copy_file(w, from, to, name, &st);

@@ -146,14 +146,21 @@ static struct err *capture_dir(const struct work *w, const struct config_partiti
     return NULL;
 }
 
-static const char **excludes_of(const struct config_partition *p, size_t *n)
+/* The partition's patterns, and the captures if they lie inside. */
+static void excludes_of(const struct config_partition *p, struct strings *out)
 {
-    const char **list = mem_array(p->n_exclude + 1, sizeof *list);
+    size_t top = strcmp(p->path, "/") == 0 ? 0 : strlen(p->path);
     for (size_t i = 0; i < p->n_exclude; i++)
-        list[i] = p->exclude[i];
-    list[p->n_exclude] = "/.stillpoint"; /* where captures live by default */
-    *n = p->n_exclude + 1;
-    return list;
+        strings_add(out, p->exclude[i]);
+    if (!config_path_within(p->capture.dir, p->path))
+        return;
+    AUTO_BUF struct buf pattern = {0};
+    for (const char *s = p->capture.dir + top; *s; s++) {
+        if (strchr("*?[\\", *s))
+            buf_char(&pattern, '\\');
+        buf_char(&pattern, *s);
+    }
+    strings_add(out, buf_text(&pattern));
 }
 
 /* Where the base of a partition's next upload is remembered. */
@@ -248,19 +255,19 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
     AUTO(str) char *journaled = NULL;
     size_t journaled_n = 0;
     TRY(read_journaled(w, &journaled, &journaled_n));
-    size_t n_excludes = 0;
+    struct strings excludes = {0};
     struct chunks chunks = {0};
     if (p->chunks)
         TRY(chunks_parse(p->chunks, &chunks));
-    const char **excludes = excludes_of(p, &n_excludes);
+    excludes_of(p, &excludes);
     struct backup_opts opts = {
         .source = dir,
         .path = p->path,
         .hostname = w->conf->node,
         .tags = (const char *const *)tags->text,
         .tags_n = ARRAY_LEN(tags->text),
-        .excludes = excludes,
-        .excludes_n = n_excludes,
+        .excludes = (const char *const *)excludes.items,
+        .excludes_n = excludes.n,
         .time = time_of(t->cut_unix_ms),
         .lock = s->lock,
         .journaled = journaled,
@@ -275,7 +282,7 @@ static struct err *upload_with(struct work *w, struct session *s, const char *di
     };
     struct backup_result res = {0};
     struct err *e = run_upload(w, s, p, &opts, &res);
-    free(excludes);
+    strings_fini(&excludes);
     if (!e) {
         set_digest(&t->snapshot_id, &res.snapshot);
         set_digest(&t->tree_id, &res.tree);
@@ -315,15 +322,15 @@ static struct err *verify_with(struct work *w, struct session *s)
     const struct config_partition *p = NULL;
     AUTO(str) char *dir = NULL;
     TRY(capture_dir(w, &p, &dir));
-    size_t n = 0;
-    const char **excludes = excludes_of(p, &n);
+    struct strings excludes = {0};
+    excludes_of(p, &excludes);
     struct check_compare compare = {.dir = dir,
                                     .path = p->path,
-                                    .excludes = excludes,
-                                    .excludes_n = n,
+                                    .excludes = (const char *const *)excludes.items,
+                                    .excludes_n = excludes.n,
                                     .cancel = &w->cancel};
     struct err *e = check_snapshot(s->repo, &id, &compare);
-    free(excludes);
+    strings_fini(&excludes);
     return e;
 }
 
@@ -382,7 +389,7 @@ static struct err *seal(struct work *w)
 /* ---- restore ---- */
 
 /* I10: a restore goes below a directory that the node's own file names. */
-static struct err *check_target(const struct work *w)
+static struct err *check_target(const struct work *w, const char **below)
 {
     const char *target = w->task->target;
     size_t n = strlen(target);
@@ -391,9 +398,11 @@ static struct err *check_target(const struct work *w)
     if (!plain)
         return err_new(ERR_INVALID, "target '%.200s' is not a plain absolute path",
                        target);
-    for (size_t i = 0; i < w->conf->n_restore_dirs; i++)
-        if (config_path_within(target, w->conf->restore_dirs[i]))
+    for (size_t i = 0; i < w->conf->n_restore_dirs; i++) {
+        *below = w->conf->restore_dirs[i];
+        if (config_path_within(target, *below))
             return NULL;
+    }
     return err_new(
         ERR_DENIED,
         "target '%.200s' is below none of the directories that 'restore_dirs' of "
@@ -408,7 +417,7 @@ static void take_restore_progress(void *ctx, const struct restore_progress *now)
     atomic_store(&w->bytes_read, (long long)now->bytes);
 }
 
-static struct err *restore_with(struct work *w, struct session *s)
+static struct err *restore_with(struct work *w, struct session *s, const char *below)
 {
     Task *t = w->task;
     struct digest id;
@@ -418,6 +427,7 @@ static struct err *restore_with(struct work *w, struct session *s)
     AUTO_SNAPSHOT struct snapshot snap = {0};
     TRY(repo_read_snapshot(io, &id, &snap));
     struct restore_opts opts = {.target = t->target,
+                                .below = below,
                                 .strip = t->path,
                                 .progress = take_restore_progress,
                                 .progress_ctx = w,
@@ -432,12 +442,13 @@ static struct err *restore_with(struct work *w, struct session *s)
 
 static struct err *restore(struct work *w)
 {
-    TRY(check_target(w));
-    TRY(file_mkdirs(w->task->target, 0700));
+    const char *below = NULL;
+    TRY(check_target(w, &below));
+    TRY(file_mkdirs(below, 0700));
     struct session s = {0};
     struct err *e = session_open(w, true, &s);
     if (!e)
-        e = restore_with(w, &s);
+        e = restore_with(w, &s, below);
     session_close(&s);
     return e;
 }

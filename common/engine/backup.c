@@ -337,9 +337,13 @@ static void backup_start(struct backup *b, struct repo *r, const struct backup_o
                          struct backup_result *out)
 {
     struct digest secret;
+    pthread_condattr_t attr;
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->changed, NULL);
-    pthread_cond_init(&b->left, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&b->left, &attr);
+    pthread_condattr_destroy(&attr);
     b->repo = r;
     b->opts = opts;
     b->problems = &out->problems;

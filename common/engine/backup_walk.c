@@ -2,8 +2,10 @@
  * snapshot, the rest pushed as units of work. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/btrfs_tree.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
@@ -50,15 +52,23 @@ static void as_in_manifest(const struct backup *b, const struct backup_dir *d,
 /* A file that is written to again within the same tick of the clock keeps its time of
  * change. Writers go on some milliseconds after the capture, so a change just before it
  * may hide the next one: such a file is stored as changed in 1970, and read next time.
- * Whole seconds are the ticks of filesystems that count no smaller ones. */
+ * Whole seconds are the ticks of filesystems that count no smaller ones.
+ *
+ * What is no capture is looked at now, and there the kernel gives a time of its own to
+ * the change after a look, if the filesystem has room for it. */
 static void forget_fresh_change(const struct backup *b, struct backup_entry *entry)
 {
     const int64_t second = 1000000000;
-    int64_t fresh_ns = entry->ctime_nsec ? FRESH_NS : 2 * second;
-    int64_t age_s = (int64_t)b->made.tv_sec - entry->ctime;
-    if (!b->made.tv_sec || age_s > 2)
+    struct timespec seen = b->made;
+    if (!seen.tv_sec && entry->ctime_nsec)
         return;
-    if (age_s < 0 || age_s * second + b->made.tv_nsec - entry->ctime_nsec < fresh_ns)
+    if (!seen.tv_sec)
+        clock_gettime(CLOCK_REALTIME, &seen);
+    int64_t fresh_ns = entry->ctime_nsec ? FRESH_NS : 2 * second;
+    int64_t age_s = (int64_t)seen.tv_sec - entry->ctime;
+    if (age_s > 2)
+        return;
+    if (age_s < 0 || age_s * second + seen.tv_nsec - entry->ctime_nsec < fresh_ns)
         entry->ctime = entry->ctime_nsec = 0;
 }
 
@@ -226,6 +236,19 @@ static void set_extra(struct backup_entry *entry, const struct node *extra)
         entry->extra = mem_dup(extra, sizeof *extra);
 }
 
+/* In place of a subvolume a snapshot shows an empty directory, with a number that no
+ * other directory of a btrfs has. (It has a device number of its own, too; but so has
+ * what is mounted there.) */
+static bool is_lost_subvolume(const struct backup *b, const struct backup_dir *d,
+                              const char *name, const struct stat *st)
+{
+    if (b->look.seal != BASE_SNAPSHOT || !S_ISDIR(st->st_mode) ||
+        st->st_ino != BTRFS_EMPTY_SUBVOL_DIR_OBJECTID)
+        return false;
+    AUTO_FD int fd = openat(d->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd >= 0 && extents_kind_of(fd) == EXTENTS_BTRFS;
+}
+
 static struct err *look_at(struct backup *b, struct backup_dir *d,
                            struct backup_entry *entry)
 {
@@ -237,6 +260,10 @@ static struct err *look_at(struct backup *b, struct backup_dir *d,
     if (S_ISSOCK(st.st_mode))
         return NULL;
     backup_fill_entry(b, d, &st, entry);
+    if (is_lost_subvolume(b, d, name, &st))
+        return err_new(ERR_CONFLICT,
+                       "a subvolume lies here in the source, and the snapshot does not "
+                       "hold it: exclude it, or back it up by itself");
     if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
         return NULL;
     struct err *e = scan_extras(d->fd, name, -1, st.st_mode, &extra);

@@ -14,6 +14,47 @@
 #include "common/engine/restore.h"
 #include "common/engine/scan.h"
 
+static const struct node_xattr *find_attr(const struct node *nd, const char *name)
+{
+    for (size_t i = 0; i < nd->xattrs_n; i++)
+        if (strcmp(nd->xattrs[i].name, name) == 0)
+            return &nd->xattrs[i];
+    return NULL;
+}
+
+/* Those of security modules are the system's, unless the snapshot has them. */
+static bool is_systems(const char *name)
+{
+    return strncmp(name, "security.", 9) == 0;
+}
+
+static bool same_attrs(const struct node *want, const struct node *has)
+{
+    for (size_t i = 0; i < want->xattrs_n; i++) {
+        const struct node_xattr *x = &want->xattrs[i], *y = find_attr(has, x->name);
+        if (!y || x->n != y->n || (x->n && memcmp(x->value, y->value, x->n) != 0))
+            return false;
+    }
+    for (size_t i = 0; i < has->xattrs_n; i++)
+        if (!is_systems(has->xattrs[i].name) && !find_attr(want, has->xattrs[i].name))
+            return false;
+    return true;
+}
+
+bool meta_is_same(int dir_fd, const struct node *nd, const struct stat *st)
+{
+    struct node has = {0};
+    if (st->st_uid != nd->uid || st->st_gid != nd->gid ||
+        (st->st_mode & 07777) != node_permissions(nd->mode) ||
+        st->st_mtim.tv_sec != nd->mtime.sec ||
+        (uint32_t)st->st_mtim.tv_nsec != nd->mtime.nsec)
+        return false;
+    AUTO(err) struct err *e = scan_extras(dir_fd, nd->name, -1, st->st_mode, &has);
+    bool same = !e && same_attrs(nd, &has);
+    node_fini(&has);
+    return same;
+}
+
 /* An entry to change: by a descriptor, or (links, devices, fifos) by the kernel's link to
  * one that was opened for its path only. That leads to exactly that entry, also when it
  * is a symbolic link itself. */
@@ -21,14 +62,6 @@ struct subject {
     int fd;
     const char *path; /* NULL: the descriptor serves */
 };
-
-static bool is_listed(const struct node *nd, const char *name)
-{
-    for (size_t i = 0; i < nd->xattrs_n; i++)
-        if (strcmp(nd->xattrs[i].name, name) == 0)
-            return true;
-    return false;
-}
 
 static ssize_t list_attrs(const struct subject *s, char *out, size_t n)
 {
@@ -46,8 +79,7 @@ static int set_attr(const struct subject *s, const struct node_xattr *x)
                    : fsetxattr(s->fd, x->name, x->value, x->n, 0);
 }
 
-/* Attributes a new entry got from its directory (default ACLs) and the original lacked.
- * Labels of security modules are the system's, not the snapshot's. */
+/* What a new entry got from its directory (default ACLs) and the original lacked. */
 static struct err *drop_others(const struct subject *s, const struct node *nd)
 {
     AUTO(str) char *names = NULL;
@@ -60,8 +92,8 @@ static struct err *drop_others(const struct subject *s, const struct node *nd)
         return err_os(errno, "list extended attributes");
     names[n] = '\0';
     for (const char *at = names; at < names + n; at += strlen(at) + 1)
-        if (!is_listed(nd, at) && strncmp(at, "security.", 9) != 0 &&
-            remove_attr(s, at) && errno != ENODATA)
+        if (!find_attr(nd, at) && !is_systems(at) && remove_attr(s, at) &&
+            errno != ENODATA)
             return err_os(errno, "remove extended attribute '%s'", at);
     return NULL;
 }
@@ -88,7 +120,7 @@ static int set_mode(const struct subject *s, mode_t mode)
 
 static bool has_acl(const struct node *nd)
 {
-    return is_listed(nd, "system.posix_acl_access");
+    return find_attr(nd, "system.posix_acl_access") != NULL;
 }
 
 /* The owner first: changing it clears setuid bits and capabilities. The mode last: until

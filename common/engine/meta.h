@@ -3,6 +3,7 @@
 #define COMMON_ENGINE_META_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "common/base/attr.h"
 #include "common/base/err.h"
@@ -15,5 +16,7 @@ struct err *meta_apply(int fd, const struct node *nd, bool fresh) MUST_USE;
 /* The same for an entry that cannot be opened (link, device, fifo): by name in a
  * directory, never following it. */
 struct err *meta_apply_at(int dir_fd, const char *name, const struct node *nd) MUST_USE;
+/* Has the entry, which *st is of, the node's owner, mode, time and attributes? */
+bool meta_is_same(int dir_fd, const struct node *nd, const struct stat *st);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/engine/beneath.h"
 #include "common/engine/find.h"
 #include "common/engine/meta.h"
 #include "common/engine/pattern.h"
@@ -135,29 +136,47 @@ static struct restore_window *window_with_room(struct restore *r)
     return other;
 }
 
-static void add_file(struct restore *r, struct restore_dir *d, struct node *nd,
-                     enum restore_verdict v, const struct stat *st,
+static void add_file(struct restore *r, struct restore_dir *d, int dir_fd,
+                     struct node *nd, enum restore_verdict v, const struct stat *st,
                      struct link_source *source)
 {
+    bool shared = v != VERDICT_CREATE && st->st_nlink > 1;
+    bool other_meta = shared && !meta_is_same(dir_fd, nd, st);
     struct restore_window *w = window_with_room(r);
     struct restore_file *f = restore_window_add(w, restore_dir_hold(d), nd);
     f->source = source;
     f->existed = v == VERDICT_UPDATE || v == VERDICT_META;
     f->same = v == VERDICT_META;
-    f->shared = f->existed && st->st_nlink > 1;
+    f->shared = shared;
+    f->other_meta = other_meta;
     f->had_bytes = f->existed ? (uint64_t)st->st_size : 0;
+    if (source && atomic_load(&f->failed)) /* a piece is not in the index */
+        atomic_store(&source->state, LINK_FAILED);
 }
 
 static void keep_entry(struct restore *r, struct restore_dir *d, const struct node *nd,
-                       struct link_source *source)
+                       enum restore_verdict v, struct link_source *source)
 {
     if (nd->type == NODE_FILE) {
         atomic_fetch_add(&r->kept, 1);
         atomic_fetch_add(&r->kept_bytes, nd->size);
     }
     if (source)
-        atomic_store(&source->state, LINK_DONE);
+        atomic_store(&source->state, v == VERDICT_SPARE ? LINK_OTHER : LINK_DONE);
     restore_tell(r, RESTORE_KEEP, d, nd->name);
+}
+
+/* Does what has a further name of a file keep it? What else may become of it is decided
+ * when the link is made. */
+static bool is_spared(struct restore *r, const struct restore_dir *d, int dir_fd,
+                      const struct node *nd)
+{
+    struct stat st;
+    enum restore_existing ex = r->opts->existing;
+    if (d->fresh || (ex != RESTORE_NEVER && ex != RESTORE_IF_NEWER) ||
+        fstatat(dir_fd, nd->name, &st, AT_SYMLINK_NOFOLLOW))
+        return false;
+    return ex == RESTORE_NEVER || !restore_is_newer(nd, &st);
 }
 
 /* Everything but directories. May take the node over. */
@@ -172,7 +191,10 @@ static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
     if (nd->links > 1 && nd->type != NODE_DIR)
         source = restore_link_source(r, nd, d, &fresh);
     if (!fresh) {
-        restore_link_later(r, source, restore_dir_hold(d), nd->name);
+        if (is_spared(r, d, dir_fd, nd))
+            keep_entry(r, d, nd, VERDICT_KEEP, NULL);
+        else
+            restore_link_later(r, source, restore_dir_hold(d), nd->name);
         return;
     }
     if (!d->fresh)
@@ -186,10 +208,10 @@ static void add_entry(struct restore *r, struct restore_dir *d, int dir_fd,
         if (source)
             atomic_store(&source->state, LINK_FAILED);
         restore_problem(r, d, nd->name, e);
-    } else if (v == VERDICT_KEEP) {
-        keep_entry(r, d, nd, source);
+    } else if (v == VERDICT_KEEP || v == VERDICT_SPARE) {
+        keep_entry(r, d, nd, v, source);
     } else if (nd->type == NODE_FILE) {
-        add_file(r, d, nd, v, &st, source);
+        add_file(r, d, dir_fd, nd, v, &st, source);
     } else {
         add_special(r, d, dir_fd, nd, v, source);
     }
@@ -417,9 +439,48 @@ static struct err *walk(struct restore *r, const struct node *top)
 
 /* ---- the whole ---- */
 
+/* mkdir -p beneath a directory: an earlier restore may have left links there. */
+static struct err *make_beneath(const struct restore_opts *o, const char *path, int *out)
+{
+    AUTO(str) char *copy = mem_strdup(path);
+    char *rest = copy, *part;
+    AUTO_FD int fd = open(o->below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_os(errno, "open directory '%s'", o->below);
+    while ((part = strsep(&rest, "/"))) {
+        int next = -1;
+        if (!*part)
+            continue;
+        if (strcmp(part, ".") == 0 || strcmp(part, "..") == 0)
+            return err_new(ERR_INVALID, "it has a component '%s'", part);
+        if (!o->dry_run && mkdirat(fd, part, 0700) && errno != EEXIST)
+            return err_os(errno, "make directory '%s'", part);
+        TRY(beneath_open_dir(fd, part, &next));
+        scan_close(fd);
+        fd = next;
+    }
+    *out = fd;
+    fd = -1;
+    return NULL;
+}
+
+static struct err *make_target_below(const struct restore_opts *o, int *out)
+{
+    size_t n = strlen(o->below);
+    const char *rest = o->target + n;
+    if (strncmp(o->target, o->below, n) != 0 || (*rest && *rest != '/'))
+        return err_new(ERR_INVALID, "it is not below '%s'", o->below);
+    struct err *e = make_beneath(o, rest, out);
+    if (e && e->kind == ERR_NOT_FOUND && o->dry_run)
+        err_free(STEAL(e));
+    return e ? err_wrap(e, "below '%s'", o->below) : NULL;
+}
+
 /* mkdir -p. */
 static struct err *make_target(const struct restore_opts *o, int *out)
 {
+    if (o->below)
+        return make_target_below(o, out);
     AUTO(str) char *copy = mem_strdup(o->target);
     for (char *p = copy + 1; *copy && *p && !o->dry_run; p++) {
         if (*p != '/')

@@ -56,6 +56,9 @@ struct restore_progress {
 
 struct restore_opts {
     const char *target; /* made when missing */
+    /* A directory that exists and that target must be or lie below: nothing on the way
+     * from there may be a link. NULL: anywhere, through links, too. */
+    const char *below;
     /* Directory of the snapshot whose content lands directly in target, target itself
      * getting its owner, mode and times; NULL or "/": everything. */
     const char *strip;

@@ -103,13 +103,16 @@ static struct err *adopt(struct restore *r, struct restore_dir *d, int parent_fd
     return NULL;
 }
 
-static struct err *replace_by_dir(struct restore *r, int parent_fd, const char *name)
+static struct err *replace_by_dir(struct restore *r, const struct restore_dir *d,
+                                  int parent_fd, const struct stat *st)
 {
-    if (r->opts->existing < RESTORE_IF_NEWER)
+    enum restore_existing ex = r->opts->existing;
+    if (ex < RESTORE_IF_NEWER ||
+        (ex == RESTORE_IF_NEWER && !restore_is_newer(&d->node, st)))
         return err_new(ERR_CONFLICT, "something else exists in place of the directory");
     if (r->opts->dry_run)
         return NULL;
-    return restore_remove(r, parent_fd, name);
+    return restore_remove(r, parent_fd, d->name);
 }
 
 static struct err *make_in(struct restore *r, struct restore_dir *d, int parent_fd)
@@ -120,7 +123,7 @@ static struct err *make_in(struct restore *r, struct restore_dir *d, int parent_
     if (exists && S_ISDIR(st.st_mode))
         return adopt(r, d, parent_fd, &st);
     if (exists)
-        TRY(replace_by_dir(r, parent_fd, d->name));
+        TRY(replace_by_dir(r, d, parent_fd, &st));
     d->fresh = true;
     if (r->opts->dry_run)
         return NULL;

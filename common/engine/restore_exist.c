@@ -17,7 +17,7 @@ static bool same_time(const struct stat *st, const struct node *nd)
            (uint32_t)st->st_mtim.tv_nsec == nd->mtime.nsec;
 }
 
-static bool is_newer(const struct node *nd, const struct stat *st)
+bool restore_is_newer(const struct node *nd, const struct stat *st)
 {
     if (nd->mtime.sec != st->st_mtim.tv_sec)
         return nd->mtime.sec > st->st_mtim.tv_sec;
@@ -67,18 +67,18 @@ struct err *restore_judge(struct restore *r, int dir_fd, const struct node *nd,
         *out = VERDICT_KEEP;
         return same ? NULL : err_new(ERR_CONFLICT, "it exists and is something else");
     case RESTORE_NEVER:
-        *out = VERDICT_KEEP;
+        *out = same ? VERDICT_KEEP : VERDICT_SPARE;
         return NULL;
     case RESTORE_IF_NEWER:
-        if (!is_newer(nd, st))
-            *out = VERDICT_KEEP;
+        if (!restore_is_newer(nd, st))
+            *out = same ? VERDICT_KEEP : VERDICT_SPARE;
         return NULL;
     case RESTORE_IF_CHANGED:
-        if (same)
+        if (same && (file || st->st_nlink == 1))
             *out = VERDICT_META;
         return NULL;
     case RESTORE_ALWAYS:
-        if (same && !file)
+        if (same && !file && st->st_nlink == 1)
             *out = VERDICT_META;
         return NULL;
     }

@@ -40,18 +40,23 @@ struct link_source *restore_link_source(struct restore *r, const struct node *nd
     if (t->count * 4 >= t->cap * 3)
         grow(t);
     size_t i = slot_of(t, nd->inode, nd->device_id);
-    *fresh = !t->slots[i];
-    if (*fresh) {
-        AUTO_BUF struct buf path = {0};
-        struct link_source *s = mem_zalloc(sizeof *s);
-        restore_dir_path(dir, nd->name, &path);
+    struct link_source *s = t->slots[i];
+    *fresh = !s || atomic_load(&s->state) == LINK_OTHER;
+    if (!s) {
+        s = mem_zalloc(sizeof *s);
         s->inode = nd->inode;
         s->device_id = nd->device_id;
-        s->path = buf_steal(&path);
         t->slots[i] = s;
         t->count++;
     }
-    return t->slots[i];
+    if (*fresh) {
+        AUTO_BUF struct buf path = {0};
+        restore_dir_path(dir, nd->name, &path);
+        free(s->path);
+        s->path = buf_steal(&path);
+        atomic_store(&s->state, LINK_WAITS);
+    }
+    return s;
 }
 
 void restore_link_later(struct restore *r, struct link_source *s, struct restore_dir *dir,

@@ -65,7 +65,8 @@ struct restore_file {
     uint32_t refs_first;
     uint32_t refs_n;
     bool existed;       /* its file is there and to be brought up to date */
-    bool shared;        /* and has other names: must be replaced rather than written */
+    bool shared;        /* and has other names: must be replaced rather than changed */
+    bool other_meta;    /* and its owner, mode, time or attributes are others */
     bool same;          /* and has the right size and time already: metadata only */
     uint64_t had_bytes; /* size of the existing file */
     uint64_t bytes;     /* sum of the pieces: what the node claims may be a lie */
@@ -133,7 +134,12 @@ void restore_window_finish(struct restore_window *w);
 void restore_work(void *ctx, unsigned worker, void *job);
 
 /* Several names of one file. */
-enum link_state { LINK_WAITS, LINK_DONE, LINK_FAILED };
+enum link_state {
+    LINK_WAITS,
+    LINK_DONE,
+    LINK_FAILED,
+    LINK_OTHER /* something else has the name and keeps it: the next name comes first */
+};
 struct link_source {
     uint64_t inode;
     uint64_t device_id;
@@ -152,7 +158,8 @@ struct later_link {
     struct restore_dir *dir; /* held */
     char *name;
 };
-/* The entry for the node's identity; made (with *fresh) when it is the first. */
+/* The entry for the node's identity; made (with *fresh) when it is the first, or the
+ * first that something else does not keep. */
 struct link_source *restore_link_source(struct restore *r, const struct node *nd,
                                         const struct restore_dir *dir, bool *fresh);
 /* Notes a further name; takes the hold on dir over. */
@@ -167,13 +174,16 @@ enum restore_verdict {
     VERDICT_CREATE,  /* there is nothing (any more) */
     VERDICT_UPDATE,  /* a regular file: write what differs */
     VERDICT_META,    /* it is as it should be: metadata only */
-    VERDICT_KEEP,    /* leave it alone */
+    VERDICT_KEEP,    /* it is as it should be: leave it alone */
+    VERDICT_SPARE,   /* it is something else, to be left alone */
     VERDICT_REPLACE, /* something else, to be removed first */
 };
 /* Looks at an entry of an existing directory. CONFLICT: it must not be touched. *st is
  * set unless CREATE. */
 struct err *restore_judge(struct restore *r, int dir_fd, const struct node *nd,
                           struct stat *st, enum restore_verdict *out) MUST_USE;
+/* Is the snapshot's entry newer than the one that exists? */
+bool restore_is_newer(const struct node *nd, const struct stat *st);
 /* Removes an entry, directories only when empty or with opts->remove. */
 struct err *restore_remove(struct restore *r, int dir_fd, const char *name) MUST_USE;
 /* Removes what the snapshot's list of the directory does not have. Walk only. */

@@ -158,7 +158,8 @@ static void settle(struct restore_window *w)
             refs[k].have |= f->same;
             left += !refs[k].have;
         }
-        bool changes = left || (f->existed && !f->same && f->had_bytes != f->bytes);
+        bool changes =
+            left || f->other_meta || (f->existed && !f->same && f->had_bytes != f->bytes);
         /* Its other names may be anything, also outside: a new file takes its place. */
         if (f->shared && changes) {
             atomic_store(&f->replace, true);

@@ -357,7 +357,7 @@ struct err *index_cache_compact(const char *dir, const char *repo_id, size_t pac
 {
     struct part p = {.ix = ix, .packs_n = packs - ix->base.packs_n};
     AUTO(str) char *path = path_of(dir, repo_id, "index");
-    AUTO(str) char *name = mem_printf("index-tmp-%d", (int)getpid());
+    AUTO(str) char *name = mem_printf("index-tmp-%d", (int)gettid());
     AUTO(str) char *temp = path_of(dir, repo_id, name);
     if (p.packs_n) {
         const struct pack_entry *last = &ix->packs[p.packs_n - 1];

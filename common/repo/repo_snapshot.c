@@ -61,19 +61,53 @@ void repo_free_snapshots(struct snapshot *list, size_t n)
     free(list);
 }
 
+/* The records of sets are no data. */
+static bool is_record(const struct snapshot *s)
+{
+    return strings_has(&s->tags, "stillpoint-set");
+}
+
+static bool same_instant(const struct snapshot *a, const struct snapshot *b)
+{
+    return a->time.sec == b->time.sec && a->time.nsec == b->time.nsec;
+}
+
+/* The newest but for records, if it is the only one of its instant; the parts of a set
+ * are all of one. */
+static struct err *choose_latest(const struct snapshot *list, size_t n, size_t *out)
+{
+    size_t many = 0;
+    *out = n;
+    for (size_t i = 0; i < n; i++) {
+        if (is_record(&list[i]))
+            continue;
+        many = *out < n && same_instant(&list[*out], &list[i]) ? many + 1 : 1;
+        *out = i;
+    }
+    if (!n)
+        return err_new(ERR_NOT_FOUND, "the repository has no snapshots");
+    if (many > 1)
+        return err_new(ERR_INVALID,
+                       "'latest' could mean any of %zu snapshots of one instant: name "
+                       "one, `stillpoint repo snapshots` lists them",
+                       many);
+    if (!many)
+        *out = n - 1;
+    return NULL;
+}
+
 static struct err *find_latest(struct repo_io *io, struct snapshot *out)
 {
     struct snapshot *list = NULL;
-    size_t n = 0;
+    size_t n = 0, at = 0;
     TRY(repo_snapshots(io, &list, &n));
-    if (n) {
-        *out = list[n - 1];
-        list[n - 1] = (struct snapshot){0};
+    struct err *e = choose_latest(list, n, &at);
+    if (!e) {
+        *out = list[at];
+        list[at] = (struct snapshot){0};
     }
     repo_free_snapshots(list, n);
-    if (!n)
-        return err_new(ERR_NOT_FOUND, "the repository has no snapshots");
-    return NULL;
+    return e;
 }
 
 struct err *repo_find_snapshot(struct repo_io *io, const char *name, struct snapshot *out)

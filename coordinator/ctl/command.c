@@ -1,5 +1,6 @@
 #include "coordinator/ctl/command.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -236,6 +237,28 @@ static int parse(struct ctl *c, int argc, char **argv)
     return CTL_OK;
 }
 
+/* errno of the first write of lines that failed. */
+static int output_error;
+
+static void flush_output(void)
+{
+    if (fflush(stdout) && !output_error)
+        output_error = errno;
+}
+
+/* Lost output is a failure too; whoever closed the pipe has read what he wanted. */
+static int end_output(int rc)
+{
+    flush_output();
+    if (!output_error && ferror(stdout))
+        output_error = EIO;
+    if (!output_error || rc)
+        return rc;
+    if (output_error != EPIPE)
+        fprintf(stderr, "stillpoint: write the output: %s\n", strerror(output_error));
+    return CTL_FAILED;
+}
+
 static int run_command(struct ctl *c, int argc, char **argv)
 {
     const struct ctl_command *cmd = c->command;
@@ -252,11 +275,7 @@ static int run_command(struct ctl *c, int argc, char **argv)
                 cmd->verb);
         return CTL_USAGE;
     }
-    rc = cmd->run(c);
-    /* Lost output is a failure too. */
-    if (fflush(stdout) && !rc)
-        rc = CTL_FAILED;
-    return rc;
+    return end_output(cmd->run(c));
 }
 
 int ctl_main(const struct ctl_command *const *tables, int argc, char **argv)
@@ -360,7 +379,7 @@ void ctl_print_json(json_t *o)
 {
     json_dumpf(o, stdout, JSON_COMPACT);
     fputc('\n', stdout);
-    fflush(stdout);
+    flush_output();
     json_decref(o);
 }
 

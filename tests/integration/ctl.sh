@@ -72,6 +72,9 @@ says "no command" 2 'Commands:' "$cli"
 says "a wrong verb is guessed" 2 "did you mean 'create'" "$cli" set craete x
 says "a wrong option is guessed" 2 "did you mean '--watch'" "$cli" set create x --wathc
 says "a missing argument" 2 'takes GROUP' "$cli" set create
+"$cli" repo init --repo "$LAB/repo/lines" --password-file "$LAB/etc/password" -q
+says "lost output is a failure" 1 'write the output: No space left' sh -c "'$cli' repo key list --json \
+    --repo '$LAB/repo/lines' --password-file '$LAB/etc/password' >/dev/full"
 says "no sets" 0 'no sets yet.*set create' "$cli" set list
 says "nothing to report" 0 'no captured sets yet.*set create' "$cli" report pauses
 says "no groups" 0 'no groups yet.*group apply' "$cli" group list

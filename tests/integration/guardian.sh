@@ -263,7 +263,18 @@ partitions:
     quiesce: {method: hook, hook: {freeze: [$WORK/refuse.sh], thaw: [$WORK/thaw.sh]}}
     capture: {method: copy}
 END
-    mkdir "$WORK/btrfs/refusing"
+    mkdir "$WORK/btrfs/refusing" "$WORK/xfs/one"
+    ln -s "$WORK/xfs" "$WORK/alias"
+    cat >> "$WORK/agent.yaml" << END
+  - {name: aliased, path: $WORK/alias/one, quiesce: {method: none}, read_only: true, capture: {method: copy}}
+  - name: inward
+    path: $WORK/btrfs/hooked2
+    quiesce: {method: none}
+    read_only: true
+    capture: {method: copy, dir: $WORK/captures/here}
+END
+    mkdir -p "$WORK/btrfs/hooked2/here"
+    ln -s "$WORK/btrfs/hooked2" "$WORK/captures"
     start_beat ext4 "$WORK/ext4"
     start_beat xfs "$WORK/xfs"
     start_beat btrfs "$WORK/btrfs/data" "$GROUP/db"
@@ -463,6 +474,34 @@ case_foreign_thaw_is_noticed() {
     ask commit disturbed2 btrfs
     expect "item btrfs error CONFLICT"
     gone disturbed
+    stop_ctl
+}
+
+# Mounts, open files and captures inside are told by their paths, which a link hides.
+case_path_through_a_link_is_refused() {
+    start_ctl
+    ask arm aliased 0 aliased inward
+    expect "item aliased error INVALID"
+    expect "'$WORK/xfs/one'"
+    expect "item inward error INVALID"
+    expect "'$WORK/btrfs/hooked2/here'"
+    stop_ctl
+}
+
+# What is mounted after Prepare has looked would be an empty folder in the copy.
+case_mount_after_prepare_fails_the_capture() {
+    start_ctl
+    mkdir -p "$WORK/xfs/tree/late"
+    ask arm mounted 0 tree
+    expect "item tree ok"
+    mount -t tmpfs none "$WORK/xfs/tree/late"
+    ask freeze mounted 3000 1000
+    ask commit mounted tree
+    umount "$WORK/xfs/tree/late"
+    rmdir "$WORK/xfs/tree/late"
+    expect "item tree error"
+    expect "another filesystem is mounted"
+    ask abort mounted
     stop_ctl
 }
 
@@ -774,6 +813,8 @@ else
     one three_domains_in_one_set
     one foreign_freeze_is_refused
     one foreign_thaw_is_noticed
+    one path_through_a_link_is_refused
+    one mount_after_prepare_fails_the_capture
     one nested_subvolume_is_refused
     one foreign_writer_is_refused
     one empty_cgroup_is_refused

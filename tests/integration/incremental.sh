@@ -18,6 +18,7 @@ pages=$((BIG_MIB * 256))
 
 finish() {
     umount "$LAB/xfs" 2>/dev/null
+    umount "$LAB/coarse" 2>/dev/null
     lab_down
 }
 
@@ -136,11 +137,64 @@ on_xfs() {
     chattr -i "$LAB"/xfs/*/file
 }
 
+back_up() { # PATH OPTION...: what stands in $LAB/backup.log tells of it
+    "$cli" repo backup "$1" --repo "$LAB/repo/cli" --password-file "$LAB/etc/password" "${@:2}" >"$LAB/backup.log" 2>&1
+}
+
+# A snapshot has an empty directory in place of a subvolume.
+of_snapshots() {
+    local top=$LAB/mnt/1/nest
+    btrfs -q subvolume create "$top" >/dev/null && btrfs -q subvolume create "$top/inner" >/dev/null || lab_die "btrfs"
+    echo "not to be lost" >"$top/inner/file"
+    btrfs -q subvolume snapshot -r "$top" "$LAB/mnt/1/shot" >/dev/null || lab_die "btrfs"
+    check "snapshot: what it lacks fails the backup" not back_up "$LAB/mnt/1/shot"
+    check "snapshot: and is named" grep -q "/inner.*subvolume" "$LAB/backup.log"
+    check "snapshot: unless excluded" back_up "$LAB/mnt/1/shot" --exclude /inner
+    check "snapshot: a subvolume that is there is stored" back_up "$top"
+    check "snapshot: with what is inside" grep -q "not to be lost" <("$cli" repo dump latest "$top/inner/file" \
+        --repo "$LAB/repo/cli" --password-file "$LAB/etc/password")
+    btrfs -q subvolume delete "$LAB/mnt/1/shot" "$top/inner" "$top" >/dev/null
+}
+
+not() { ! "$@"; }
+
+# write_twice FILE: two contents of one length and one time of change, a backup between them.
+write_twice() {
+    local was
+    for _ in {1..20}; do
+        while ((10#$(date +%N) > 100000000)); do :; done
+        echo "first" >"$1"
+        was=$(stat -c %z "$1")
+        back_up "${1%/*}" || return 1
+        echo "other" >"$1"
+        [[ $(stat -c %z "$1") != "$was" ]] || return 0
+    done
+    return 1
+}
+
+stored_is() { # FILE WORD
+    [[ $("$cli" repo dump latest "$1" --repo "$LAB/repo/cli" --password-file "$LAB/etc/password") == "$2" ]]
+}
+
+# Where times are whole seconds, a second change within one cannot be seen.
+on_whole_seconds() {
+    mkdir "$LAB/coarse"
+    truncate -s 64M "$LAB/coarse.img"
+    mkfs.ext4 -q -I 128 "$LAB/coarse.img" 2>/dev/null || lab_die "mkfs.ext4"
+    mount -o loop "$LAB/coarse.img" "$LAB/coarse" || lab_die "mount"
+    check "whole seconds: a file is changed twice in one" write_twice "$LAB/coarse/file"
+    check "whole seconds: it is stored again" back_up "$LAB/coarse"
+    check "whole seconds: as it is" stored_is "$LAB/coarse/file" other
+    umount "$LAB/coarse"
+}
+
 lab_up
 if [[ $lab_mode != real ]]; then
     skip "incremental" "needs root, loop mounts, btrfs and cgroup v2"
 else
     over_daemons
     on_xfs
+    of_snapshots
+    on_whole_seconds
 fi
 report

@@ -609,6 +609,36 @@ START_TEST(check_names_every_kind_of_damage)
 }
 END_TEST
 
+static void store_record(struct repo *r, int64_t sec, const char *host, const char *tag,
+                         struct digest *id)
+{
+    const struct backup_memory_file file = {"f", host, strlen(host)};
+    const struct backup_opts o = {
+        .path = "/p", .hostname = host, .tags = &tag, .tags_n = 1, .time = {sec, 5}};
+    ck_ok(backup_memory(r, &o, &file, 1, id));
+}
+
+START_TEST(the_latest_is_no_record_of_a_set_and_no_part_by_chance)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_SNAPSHOT struct snapshot first = {0}, second = {0}, third = {0};
+    struct digest record, part, other, later;
+    ck_err(repo_find_snapshot(io, "latest", &first), ERR_NOT_FOUND);
+    store_record(r, 1000, "w", "stillpoint-set", &record);
+    ck_ok(repo_find_snapshot(io, "latest", &first));
+    ck_assert(digest_equal(&first.id, &record));
+    store_record(r, 1000, "a", "stillpoint", &part);
+    ck_ok(repo_find_snapshot(io, "latest", &second));
+    ck_assert(digest_equal(&second.id, &part));
+    store_record(r, 1000, "b", "stillpoint", &other);
+    ck_err(repo_find_snapshot(io, "latest", &third), ERR_INVALID);
+    store_record(r, 2000, "a", "stillpoint", &later);
+    ck_ok(repo_find_snapshot(io, "latest", &third));
+    ck_assert(digest_equal(&third.id, &later));
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("backup");
@@ -630,5 +660,6 @@ int main(void)
     tcase_add_test(tc, a_full_repository_loses_nothing);
     tcase_add_test(tc, a_set_record_is_stored_and_dumped);
     tcase_add_test(tc, check_names_every_kind_of_damage);
+    tcase_add_test(tc, the_latest_is_no_record_of_a_set_and_no_part_by_chance);
     return suite_main("engine backup", tc);
 }

@@ -170,6 +170,44 @@ START_TEST(a_damaged_file_is_named_and_not_left_behind)
 }
 END_TEST
 
+/* An earlier restore may have left a link inside the only directory that may be written
+ * to. */
+START_TEST(no_link_leads_to_a_target_below)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_TREE struct tree t = {0};
+    struct repo_saved saved;
+    struct restore_result res;
+    struct digest top;
+    AUTO(str) char *below = mem_strdup(temp_path("out"));
+    struct restore_opts o = {.below = below};
+    temp_node_text(io, temp_node(&t, NODE_FILE, "planted"), "evil");
+    ck_ok(repo_save_tree(io, &t, &top, &saved));
+    ck_ok(repo_flush(io));
+    ck_assert_int_eq(mkdir(below, 0700), 0);
+    ck_assert_int_eq(symlink("../outside", temp_path("out/way")), 0);
+    static const char *const bad[] = {"out/way", "out/way/sub", "out/way/new/er",
+                                      "outside", "outer"};
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        o.target = temp_path(bad[i]);
+        struct err *e = restore_run(r, &top, &o, &res);
+        ck_assert_msg(e != NULL, "restored to %s", bad[i]);
+        err_free(e);
+        restore_result_fini(&res);
+        temp_canary_check();
+    }
+    static const char *const good[] = {"out", "out/a/b", "out/c/"};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        o.target = temp_path(good[i]);
+        ck_ok(restore_run(r, &top, &o, &res));
+        restore_result_fini(&res);
+        AUTO(str) char *file = mem_printf("%s/planted", o.target);
+        ck_assert_int_eq(access(file, F_OK), 0);
+    }
+}
+END_TEST
+
 START_TEST(holes_come_back_as_holes)
 {
     enum { BYTES = 20 << 20 };
@@ -413,6 +451,7 @@ int main(void)
     tcase_add_test(tc, nothing_that_exists_is_replaced);
     tcase_add_test(tc, hard_links_do_not_reach_outside);
     tcase_add_test(tc, a_damaged_file_is_named_and_not_left_behind);
+    tcase_add_test(tc, no_link_leads_to_a_target_below);
     tcase_add_test(tc, holes_come_back_as_holes);
     tcase_add_test(tc, a_large_file_is_the_same_whichever_way_it_is_written);
     tcase_add_test(tc, includes_choose_and_missing_ones_are_told);

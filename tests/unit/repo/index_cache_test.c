@@ -1,6 +1,7 @@
 #include "common/repo/index_cache.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -232,6 +233,43 @@ START_TEST(packs_that_nobody_lists_are_taken_in)
 }
 END_TEST
 
+/* The agent's tasks share the folder: each of several threads may write it at any time.
+ */
+static const char *shared_cache;
+
+static void *compact_often(void *arg)
+{
+    struct err **first = arg;
+    for (int round = 0; round < 40 && !*first; round++) {
+        struct digest file;
+        const struct index_covered files = {&file, 1};
+        struct index ix = {0};
+        digest_of(7, &file);
+        for (int i = 0; i < PACKS; i++)
+            add_pack(&ix, i);
+        *first = index_cache_compact(shared_cache, some_repo, PACKS, &files, &ix);
+        if (!*first)
+            check_index(&ix, PACKS);
+        index_fini(&ix);
+    }
+    return NULL;
+}
+
+START_TEST(threads_do_not_write_into_one_file)
+{
+    enum { THREADS = 3 };
+    struct err *first[THREADS] = {0};
+    pthread_t threads[THREADS];
+    shared_cache = temp_path("cache");
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, compact_often, &first[i]), 0);
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < THREADS; i++)
+        ck_ok(first[i]);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("index cache");
@@ -242,5 +280,6 @@ int main(void)
     tcase_add_test(tc, a_damaged_file_is_not_believed);
     tcase_add_test(tc, a_repository_remembers_its_index);
     tcase_add_test(tc, packs_that_nobody_lists_are_taken_in);
+    tcase_add_test(tc, threads_do_not_write_into_one_file);
     return suite_main("repo index cache", tc);
 }
