@@ -425,6 +425,20 @@ START_TEST(what_cannot_be_read_fails_the_backup)
 }
 END_TEST
 
+/* JSON has no room for such a name: another one would come back. */
+START_TEST(an_attribute_that_cannot_be_kept_fails_the_backup)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    struct backup_result res;
+    ck_assert_int_eq(setxattr(temp_path("src/sub/small"), "user.\xff", "1", 1, 0), 0);
+    ck_err(backup_run(r, &o, &res), ERR_IO);
+    ck_assert_uint_eq(res.problems.n, 1);
+    ck_assert_str_eq(res.problems.items[0].path, "/sub/small");
+    backup_result_fini(&res);
+}
+END_TEST
+
 START_TEST(excluded_entries_are_left_out)
 {
     static const char *const excludes[] = {"*.tmp", "/sub", "/data/part/emp?y"};
@@ -701,6 +715,7 @@ int main(void)
     tcase_add_test(tc, a_long_list_is_stored_as_a_short_one_is);
     tcase_add_test(tc, a_changed_page_costs_one_piece);
     tcase_add_test(tc, what_cannot_be_read_fails_the_backup);
+    tcase_add_test(tc, an_attribute_that_cannot_be_kept_fails_the_backup);
     tcase_add_test(tc, excluded_entries_are_left_out);
     tcase_add_test(tc, a_retry_stores_the_journaled_snapshot);
     tcase_add_test(tc, a_retry_rechecks_what_it_reuses);
