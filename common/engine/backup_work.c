@@ -204,17 +204,19 @@ static struct err *open_found(struct backup *b, struct backup_dir *d, size_t at,
         return err_os(errno, "look at");
     const struct backup_entry before = *entry;
     backup_fill_entry(b, d, &st, entry);
-    if (memcmp(&before, entry, sizeof before) != 0) { /* changed since it was listed */
+    sub->dev = st.st_dev;
+    sub->device_id = entry->device_id;
+    struct err *e = scan_extras(d->fd, name, sub->fd, st.st_mode, &extra);
+    /* Changed since it was listed; or it has attributes, which it was compared without.
+     */
+    if (memcmp(&before, entry, sizeof before) != 0 || extra.xattrs_n) {
         pthread_mutex_lock(&b->mu);
         d->same = false;
         pthread_mutex_unlock(&b->mu);
     }
-    sub->dev = st.st_dev;
-    sub->device_id = entry->device_id;
-    TRY(scan_extras(d->fd, name, sub->fd, st.st_mode, &extra));
     if (extra.xattrs_n)
         entry->extra = mem_dup(&extra, sizeof extra);
-    return NULL;
+    return e;
 }
 
 static void do_dir(struct backup_worker *w, const struct backup_unit *u)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/repo/gotext.h"
 
 /* Kernel limits (linux/limits.h). */
 enum {
@@ -202,6 +203,13 @@ static struct err *read_attrs(const struct attr_place *p, struct node *out)
         return err_os(errno, "list extended attributes");
     names[n] = '\0';
     for (const char *s = names; s < names + n; s += strlen(s) + 1) {
+        /* Its JSON would hold another name. */
+        if (!go_utf8_valid(s, strlen(s)))
+            return err_new(ERR_INVALID,
+                           "the name of its extended attribute '%s' is not UTF-8, and no "
+                           "repository can hold it: remove the attribute, or exclude the "
+                           "file",
+                           s);
         ssize_t got = get_attr(p, s, value, VALUE_MAX);
         if (got < 0 && errno == ENODATA)
             continue;

@@ -181,42 +181,8 @@ epoch_in() {
     sed -n 's/.* epoch=\([0-9a-f]*\).*/\1/p' <<< "$ANSWER" | head -1
 }
 
-# ---- Writers ----
-
-start_beat() { # PART FOLDER [CGROUP]
-    "$BUILD/tests/tools/guard_beat" "$2/beat" "$WORK/status-$1" &
-    BEATS+=($!)
-    disown $!
-    [ -n "${3:-}" ] && echo $! > "$CGROUPS/$3/cgroup.procs"
-    BEAT_OF[$1]=$!
-    sleep 0.05
-}
-
-beats() {
-    cut -c1-20 "$WORK/status-$1" | tr -d ' '
-}
-
-# The writer of $1 is writing: fails unless it goes on within $2 ms from now.
-goes_on() {
-    local from before
-    from=$(now_ms)
-    before=$(beats "$1")
-    while [ "$(beats "$1")" -le "$((before + 2))" ]; do
-        if [ $(($(now_ms) - from)) -gt "$2" ]; then
-            fail "the writer of $1 did not go on within $2 ms"
-            return 1
-        fi
-        sleep 0.01
-    done
-}
-
-stands_still() {
-    local before
-    sleep 0.03
-    before=$(beats "$1")
-    sleep 0.1
-    [ "$(beats "$1")" = "$before" ] || fail "the writer of $1 was not paused"
-}
+# shellcheck source=tests/integration/writers.sh
+. tests/integration/writers.sh
 
 # ---- The disks ----
 
@@ -267,11 +233,7 @@ END
     ln -s "$WORK/xfs" "$WORK/alias"
     cat >> "$WORK/agent.yaml" << END
   - {name: aliased, path: $WORK/alias/one, quiesce: {method: none}, read_only: true, capture: {method: copy}}
-  - name: inward
-    path: $WORK/btrfs/hooked2
-    quiesce: {method: none}
-    read_only: true
-    capture: {method: copy, dir: $WORK/captures/here}
+  - {name: inward, path: $WORK/btrfs/hooked2, quiesce: {method: none}, read_only: true, capture: {method: copy, dir: $WORK/captures/here}}
 END
     mkdir -p "$WORK/btrfs/hooked2/here"
     ln -s "$WORK/btrfs/hooked2" "$WORK/captures"

@@ -144,7 +144,8 @@ back_up() { # PATH OPTION...: what stands in $LAB/backup.log tells of it
 # A snapshot has an empty directory in place of a subvolume.
 of_snapshots() {
     local top=$LAB/mnt/1/nest
-    btrfs -q subvolume create "$top" >/dev/null && btrfs -q subvolume create "$top/inner" >/dev/null || lab_die "btrfs"
+    btrfs -q subvolume create "$top" >/dev/null || lab_die "btrfs"
+    btrfs -q subvolume create "$top/inner" >/dev/null || lab_die "btrfs"
     echo "not to be lost" >"$top/inner/file"
     btrfs -q subvolume snapshot -r "$top" "$LAB/mnt/1/shot" >/dev/null || lab_die "btrfs"
     check "snapshot: what it lacks fails the backup" not back_up "$LAB/mnt/1/shot"

@@ -213,6 +213,53 @@ START_TEST(a_change_just_before_the_capture_hides_none_after_it)
 }
 END_TEST
 
+/* Stores a directory that holds one other, changed just before the "capture". */
+static void store_one(struct repo *r, struct digest *id)
+{
+    static const char manifest[] =
+        "stillpoint manifest 1\n9 1600000100.030000001 1 d\0end 1";
+    const struct timespec made[2] = {{1600000100, 40000000}, {1600000100, 40000000}};
+    struct manifest *m = NULL;
+    temp_write("manifest", manifest, sizeof manifest);
+    ck_assert_int_eq(utimensat(AT_FDCWD, temp_path("manifest"), made, 0), 0);
+    ck_ok(manifest_open(temp_path("manifest"), &m));
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_SNAPSHOT struct snapshot old = {0};
+    struct backup_opts o = opts_of();
+    struct backup_result res;
+    o.source = temp_path("one");
+    o.manifest = m;
+    if (id->b[0] || id->b[1]) {
+        ck_ok(repo_read_snapshot(io, id, &old));
+        o.parent = &old;
+    }
+    ck_ok(backup_run(r, &o, &res));
+    *id = res.snapshot;
+    backup_result_fini(&res);
+    manifest_close(m);
+}
+
+/* Of a directory that was changed just before each of two captures, no time tells what
+ * changed in between. */
+START_TEST(an_attribute_of_a_directory_is_not_taken_for_unchanged)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo_io) struct repo_io *io = repo_io_new(r);
+    AUTO_SNAPSHOT struct snapshot s = {0};
+    struct digest id = {0};
+    struct node nd = {0};
+    ck_assert_int_eq(mkdir(temp_path("one"), 0700), 0);
+    ck_assert_int_eq(mkdir(temp_path("one/d"), 0700), 0);
+    store_one(r, &id);
+    ck_assert_int_eq(setxattr(temp_path("one/d"), "user.a", "new", 3, 0), 0);
+    store_one(r, &id);
+    ck_ok(repo_read_snapshot(io, &id, &s));
+    ck_ok(find_node(io, &s.tree, "/data/part/d", &nd));
+    ck_assert_uint_eq(nd.xattrs_n, 1);
+    node_fini(&nd);
+}
+END_TEST
+
 START_TEST(a_parent_never_changes_the_tree)
 {
     struct backup_result res, all;
@@ -375,6 +422,20 @@ START_TEST(what_cannot_be_read_fails_the_backup)
     waitpid(pid, &status, 0);
     ck_assert_int_eq(status, 0);
     ck_assert_uint_eq(count_snapshots(r), 0);
+}
+END_TEST
+
+/* JSON has no room for such a name: another one would come back. */
+START_TEST(an_attribute_that_cannot_be_kept_fails_the_backup)
+{
+    AUTO(repo) struct repo *r = temp_open(true);
+    struct backup_opts o = opts_of();
+    struct backup_result res;
+    ck_assert_int_eq(setxattr(temp_path("src/sub/small"), "user.\xff", "1", 1, 0), 0);
+    ck_err(backup_run(r, &o, &res), ERR_IO);
+    ck_assert_uint_eq(res.problems.n, 1);
+    ck_assert_str_eq(res.problems.items[0].path, "/sub/small");
+    backup_result_fini(&res);
 }
 END_TEST
 
@@ -649,10 +710,12 @@ int main(void)
     tcase_add_test(tc, a_difference_to_the_capture_is_found);
     tcase_add_test(tc, unchanged_files_are_taken_from_the_parent);
     tcase_add_test(tc, a_change_just_before_the_capture_hides_none_after_it);
+    tcase_add_test(tc, an_attribute_of_a_directory_is_not_taken_for_unchanged);
     tcase_add_test(tc, a_parent_never_changes_the_tree);
     tcase_add_test(tc, a_long_list_is_stored_as_a_short_one_is);
     tcase_add_test(tc, a_changed_page_costs_one_piece);
     tcase_add_test(tc, what_cannot_be_read_fails_the_backup);
+    tcase_add_test(tc, an_attribute_that_cannot_be_kept_fails_the_backup);
     tcase_add_test(tc, excluded_entries_are_left_out);
     tcase_add_test(tc, a_retry_stores_the_journaled_snapshot);
     tcase_add_test(tc, a_retry_rechecks_what_it_reuses);
