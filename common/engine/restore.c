@@ -467,6 +467,8 @@ static struct err *make_beneath(const struct restore_opts *o, const char *path, 
 static struct err *make_target_below(const struct restore_opts *o, int *out)
 {
     size_t n = strlen(o->below);
+    while (n > 0 && o->below[n - 1] == '/')
+        n--;
     const char *rest = o->target + n;
     if (strncmp(o->target, o->below, n) != 0 || (*rest && *rest != '/'))
         return err_new(ERR_INVALID, "it is not below '%s'", o->below);

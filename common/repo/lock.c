@@ -10,7 +10,8 @@
 
 /* restic's own figures. */
 enum {
-    WAIT_MS = 200, /* between writing a lock and looking for others */
+    WAIT_MS =
+        200, /* between writing a lock and looking for others, where lists may lag */
     REFRESH_S = 5 * 60,
     LOST_S = 22 * 60 + 30, /* without a refresh this long, stop writing */
 };
@@ -26,6 +27,7 @@ struct repo_lock {
     bool stop;
     pthread_mutex_t refreshing; /* guards id and the file it names, and io */
     struct digest id;
+    int64_t wait_ms;         /* WAIT_MS or none */
     int64_t written_ms;      /* monotonic time of the first lock file */
     atomic_bool settled;     /* the verdict is known, and good */
     atomic_bool lost;        /* somebody removed our file */
@@ -157,6 +159,7 @@ static struct repo_lock *lock_new(struct repo *r, enum lock_mode mode)
     pthread_condattr_t attr;
     l->repo = r;
     l->io = repo_io_new(r);
+    l->wait_ms = repo_is_coherent(r) ? 0 : WAIT_MS;
     lock_claim_own(&l->claim);
     l->claim.exclusive = mode == LOCK_EXCLUSIVE;
     l->claim.reclaims = mode == LOCK_RECLAIM;
@@ -227,8 +230,9 @@ struct err *repo_lock_begin(struct repo *r, enum lock_mode mode, struct repo_loc
     repo_set_gate(r, gate, l);
     /* Who came after that look saw our lock before his own wait was over, and gave up. If
      * writing it took so long, he may have seen none: then nothing may be read before the
-     * verdict, since he may be done when that is looked for. */
-    if (l->written_ms - looked_ms > WAIT_MS / 2) {
+     * verdict, since he may be done when that is looked for. Without a wait that is
+     * always so, and the verdict at hand. */
+    if (l->written_ms - looked_ms >= l->wait_ms / 2) {
         e = repo_lock_settle(l);
         if (e) {
             repo_lock_free(l);
@@ -239,7 +243,9 @@ struct err *repo_lock_begin(struct repo *r, enum lock_mode mode, struct repo_loc
     return NULL;
 }
 
-/* Two processes that lock at the same instant see each other after the pause. */
+/* Two processes that lock at the same instant see each other after the pause. Where lists
+ * do not lag there need be none: who does not see the other's lock began to look before
+ * that was stored, so the other one, who looks after storing it, sees this one's. */
 static struct err *settle(struct repo_lock *l)
 {
     if (atomic_load(&l->settled))
@@ -247,7 +253,7 @@ static struct err *settle(struct repo_lock *l)
     if (atomic_load(&l->lost))
         return err_new(ERR_CONFLICT, "the lock was not obtained");
     int64_t left;
-    while ((left = l->written_ms + WAIT_MS - monotonic_ms()) > 0)
+    while ((left = l->written_ms + l->wait_ms - monotonic_ms()) > 0)
         nanosleep(&(const struct timespec){0, left * 1000000}, NULL);
     struct err *e = check_others(l, true);
     atomic_store(e ? &l->lost : &l->settled, true);

@@ -22,8 +22,9 @@ enum lock_mode {
 
 /* Takes a lock and keeps it fresh from a thread of its own. CONFLICT: another process has
  * one that excludes it (the message says which). Locks of dead processes on this host and
- * locks older than 30 minutes do not count. Takes 200 ms. From the first call on, SIGHUP
- * is ignored unless the process handles it: restic probes holders of locks with it. */
+ * locks older than 30 minutes do not count. Takes 200 ms where lists of the store may
+ * lag. From the first call on, SIGHUP is ignored unless the process handles it: restic
+ * probes holders of locks with it. */
 struct err *repo_lock_as(struct repo *r, enum lock_mode mode,
                          struct repo_lock **out) MUST_USE;
 /* The same without the 200 ms, for who begins by reading: whatever anybody stores through

@@ -237,6 +237,11 @@ const char *repo_id(const struct repo *r)
     return r->id;
 }
 
+bool repo_is_coherent(const struct repo *r)
+{
+    return r->store->coherent;
+}
+
 const char *repo_url(const struct repo *r)
 {
     return r->store->url;

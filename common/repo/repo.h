@@ -55,6 +55,8 @@ void repo_set_effort(struct repo *r, enum zst_effort effort);
 /* 64 hexadecimal digits; borrowed. */
 const char *repo_id(const struct repo *r);
 const char *repo_url(const struct repo *r);
+/* What its store says of lists (struct store). */
+bool repo_is_coherent(const struct repo *r);
 /* A secret of the repository for the given purpose, the same for all its users. */
 void repo_secret(const struct repo *r, const char *purpose, struct digest *out);
 

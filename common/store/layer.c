@@ -297,6 +297,7 @@ void layer_setup(struct layer *l, struct store *inner, const struct layer_hooks 
 {
     store_setup(&l->store, inner->vt->begin ? &pieces_vt : &whole_vt, inner->flags,
                 inner->url);
+    l->store.coherent = inner->coherent;
     l->inner = inner;
     l->hooks = hooks;
     l->clock = clock ? clock : &real_clock;

@@ -4,10 +4,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -332,6 +334,21 @@ static struct err *make_layout(int fd, const char *path)
     return local_sync_dir(fd, path);
 }
 
+/* Filesystems of one kernel alone: a name is in every list from its link on. A client of
+ * some server's may be shown an older list. */
+static bool is_coherent(int fd)
+{
+    static const uint32_t kinds[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,
+                                     F2FS_SUPER_MAGIC, TMPFS_MAGIC};
+    struct statfs fs;
+    if (fstatfs(fd, &fs) != 0)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if ((uint32_t)fs.f_type == kinds[i])
+            return true;
+    return false;
+}
+
 struct err *store_local_open(const char *path, unsigned flags, struct store **out)
 {
     if ((flags & STORE_CREATE) && mkdir(path, 0700) && errno != EEXIST)
@@ -349,6 +366,7 @@ struct err *store_local_open(const char *path, unsigned flags, struct store **ou
     struct local *l = mem_zalloc(sizeof *l);
     store_setup(&l->store, &local_vt, flags, path);
     l->root_fd = fd;
+    l->store.coherent = is_coherent(fd);
     *out = &l->store;
     return NULL;
 }

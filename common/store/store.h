@@ -102,7 +102,10 @@ struct store_vt {
 struct store {
     const struct store_vt *vt;
     unsigned flags; /* enum store_flags */
-    char *url;      /* for messages; owned */
+    /* A list names whatever was put before it began: of two who put an object each and
+     * list then, one sees the other's. Set by the backend; false: not at once. */
+    bool coherent;
+    char *url; /* for messages; owned */
 };
 
 /* Opens "local:PATH" or a plain path. NOT_FOUND: there is no such place; INVALID: the

@@ -1,6 +1,8 @@
 /* Locks: whom they exclude, when they are lost, and how long somebody is waited for. */
 #include "common/repo/lock.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -250,6 +252,18 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* What the filesystem below /tmp is does not matter. */
+static struct repo *open_with(bool coherent)
+{
+    struct store *store = NULL;
+    struct repo *r = NULL;
+    ck_ok(store_open(temp_path("repo"), 0, &store));
+    store->coherent = coherent;
+    ck_ok(repo_open(store, "pw", 2, &r));
+    ck_ok(repo_load_index(r));
+    return r;
+}
+
 /* A lock that took as long as to be decided at once is given back and tried again. */
 static struct repo_lock *begin_undecided(struct repo *r)
 {
@@ -270,7 +284,7 @@ START_TEST(nothing_is_stored_before_the_lock_is_decided)
     struct repo_saved saved;
     struct digest id;
     temp_enter();
-    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo) struct repo *r = open_with(false);
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     struct repo_lock *l = begin_undecided(r);
     plant_exclusive(r);
@@ -294,7 +308,7 @@ START_TEST(what_is_stored_waits_for_the_verdict)
     struct repo_saved saved;
     struct digest id;
     temp_enter();
-    AUTO(repo) struct repo *r = temp_open(true);
+    AUTO(repo) struct repo *r = open_with(false);
     AUTO(repo_io) struct repo_io *io = repo_io_new(r);
     ck_ok(repo_lock_begin(r, LOCK_SHARED, &l));
     ck_ok(repo_save_blob(io, BLOB_DATA, "new", 3, &id, &saved));
@@ -332,12 +346,79 @@ START_TEST(a_lock_that_took_long_is_decided_before_anything_is_read)
     AUTO(repo) struct repo *r = temp_open(false);
     struct layer *layer = mem_zalloc(sizeof *layer);
     ck_ok(store_open(temp_path("repo"), 0, &inner));
+    inner->coherent = false;
     layer_setup(layer, inner, &hooks, NULL);
     ck_ok(repo_open(&layer->store, "pw", 2, &slow));
     rival = r;
     ck_err(repo_lock_begin(slow, LOCK_SHARED, &l), ERR_CONFLICT);
     ck_assert_uint_eq(count(r, REPO_LOCK), 1);
     repo_close(slow);
+}
+END_TEST
+
+/* ---- without a wait ---- */
+
+static _Atomic unsigned holders;
+static atomic_bool both;
+
+static void *lock_and_leave(void *arg)
+{
+    AUTO(repo) struct repo *r = open_with(true);
+    pthread_barrier_t *start = arg;
+    enum { ROUNDS = 200 };
+    for (int i = 0; i < ROUNDS; i++) {
+        struct repo_lock *l = NULL;
+        pthread_barrier_wait(start);
+        AUTO(err) struct err *e = repo_lock(r, true, &l);
+        if (!e && atomic_fetch_add(&holders, 1) > 0)
+            atomic_store(&both, true);
+        pthread_barrier_wait(start);
+        if (l)
+            atomic_fetch_sub(&holders, 1);
+        repo_lock_free(l);
+    }
+    return NULL;
+}
+
+START_TEST(where_lists_do_not_lag_two_never_hold_it)
+{
+    enum { RIVALS = 3 };
+    pthread_t threads[RIVALS];
+    pthread_barrier_t start;
+    temp_enter();
+    pthread_barrier_init(&start, NULL, RIVALS);
+    for (int i = 0; i < RIVALS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, lock_and_leave, &start), 0);
+    for (int i = 0; i < RIVALS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&start);
+    ck_assert(!atomic_load(&both));
+}
+END_TEST
+
+START_TEST(where_lists_do_not_lag_the_verdict_is_at_hand)
+{
+    struct repo_lock *l = NULL;
+    temp_enter();
+    AUTO(repo) struct repo *r = open_with(true);
+    ck_ok(repo_lock_begin(r, LOCK_SHARED, &l));
+    plant_exclusive(r); /* too late to matter: that one has to give way */
+    ck_ok(repo_lock_settle(l));
+    repo_lock_free(l);
+}
+END_TEST
+
+/* The kernel's own in memory is one of those that do not lag; its list of processes is
+ * none that is known. */
+START_TEST(filesystems_are_known)
+{
+    struct store *s = NULL;
+    ck_ok(store_open("/dev/shm", 0, &s));
+    ck_assert(s->coherent);
+    store_close(s);
+    ck_ok(store_open("/proc", 0, &s));
+    ck_assert(!s->coherent);
+    store_close(s);
 }
 END_TEST
 
@@ -358,6 +439,9 @@ int main(void)
     tcase_add_test(tc, a_lock_that_somebody_removed_is_lost);
     tcase_add_test(tc, nothing_is_stored_before_the_lock_is_decided);
     tcase_add_test(tc, what_is_stored_waits_for_the_verdict);
+    tcase_add_test(tc, where_lists_do_not_lag_two_never_hold_it);
+    tcase_add_test(tc, where_lists_do_not_lag_the_verdict_is_at_hand);
+    tcase_add_test(tc, filesystems_are_known);
     tcase_add_test(tc, a_claim_reads_as_it_was_written);
     tcase_add_test(tc, a_lock_that_took_long_is_decided_before_anything_is_read);
     return suite_main("locks", tc);
