@@ -302,8 +302,9 @@ static struct err *walk_entry(struct walk *w, int from, int to, const char *name
     struct stat st;
     if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
         return err_os(errno, "look at '%s'", here(w));
-    /* Prepare has refused those that it saw: it is not to be an empty folder either. */
-    if (st.st_dev != w->dev)
+    /* Prepare has refused those that it saw: it is not to be an empty folder either. (The
+     * files of an overlay may have other numbers than its directories.) */
+    if (S_ISDIR(st.st_mode) && st.st_dev != w->dev)
         return err_new(ERR_CONFLICT,
                        "another filesystem is mounted at '%s', or it is a subvolume: "
                        "exclude it, and make it a partition of its own if it matters",

@@ -180,7 +180,7 @@ START_TEST(no_link_leads_to_a_target_below)
     struct repo_saved saved;
     struct restore_result res;
     struct digest top;
-    AUTO(str) char *below = mem_strdup(temp_path("out"));
+    AUTO(str) char *below = mem_printf("%s/", temp_path("out"));
     struct restore_opts o = {.below = below};
     temp_node_text(io, temp_node(&t, NODE_FILE, "planted"), "evil");
     ck_ok(repo_save_tree(io, &t, &top, &saved));
