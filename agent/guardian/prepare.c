@@ -1,5 +1,6 @@
 #include "agent/guardian/prepare.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -39,6 +40,30 @@ static struct err *check_path(const struct config_partition *m)
                    "path '%s' leads through a symbolic link; write '%s', or what is "
                    "mounted or open inside would not be found",
                    m->path, real);
+}
+
+/* The folder that a filesystem is mounted on is there when it is not. A snapshot of btrfs
+ * is only made of what is a subvolume; files are copied of whatever is there. */
+static struct err *check_filled(const struct config_partition *m)
+{
+    bool filled = m->capture.method == CONFIG_BTRFS;
+    DIR *d = opendir(m->path);
+    const struct dirent *entry;
+    if (!d)
+        return NULL; /* others tell why */
+    while (!filled && (entry = readdir(d))) {
+        AUTO(str) char *path = mem_printf("%s/%s", m->path, entry->d_name);
+        filled = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+                 strcmp(entry->d_name, "lost+found") != 0 &&
+                 !config_path_within(m->capture.dir, path);
+    }
+    closedir(d);
+    if (filled)
+        return NULL;
+    return err_new(ERR_CONFLICT,
+                   "'%s' is empty: is its filesystem mounted? If it may be empty, put a "
+                   "file there",
+                   m->path);
 }
 
 /* Copies would hold the copies before them. */
@@ -124,6 +149,7 @@ struct err *prepare_member(struct prepare *p, unsigned i, struct prepare_cost *o
     struct place at;
     TRY(place_of(m->path, &at));
     TRY(check_path(m));
+    TRY(check_filled(m));
     TRY(nested_check(m));
     TRY(nested_check_served(m));
     if (m->quiesce.method == CONFIG_CGROUP) {

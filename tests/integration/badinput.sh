@@ -360,7 +360,7 @@ check_full_disk() {
 
 extra_config() { # further partitions and a repository on a small disk, for node 1
     local f=$LAB/etc/node-1.yaml
-    mkdir -p "$LAB/plain" "$LAB/bulk"
+    mkdir -p "$LAB/plain" "$LAB/bulk" && touch "$LAB/plain/file" "$LAB/bulk/file"
     sed -i "s|^repositories:|  - {name: plain, path: $LAB/plain, quiesce: {method: none}, capture: {method: copy, dir: $LAB/captures/plain}}\n  - {name: bulk, path: $LAB/bulk, read_only: true, quiesce: {method: none}, capture: {method: copy, dir: $LAB/captures/bulk}}\nrepositories:\n  - {name: small, url: $LAB/small/repo, password_file: $LAB/etc/password}|" "$f"
 }
 

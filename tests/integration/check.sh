@@ -32,7 +32,7 @@ hook() {
 
 hooked() { # NAME [OPTION]: a partition with hooks that remember that they ran
     hook "$1-thaw" "rm -f $LAB/hooks/$1-frozen"
-    mkdir -p "$LAB/hooked/$1"
+    mkdir -p "$LAB/hooked/$1" && touch "$LAB/hooked/$1/file"
     printf '  - name: %s\n    path: %s\n' "$1" "$LAB/hooked/$1"
     printf '    quiesce: {method: hook, hook: {freeze: [%s], thaw: [%s]}%s}\n' \
         "$LAB/hooks/$1-freeze" "$LAB/hooks/$1-thaw" "${2:-}"
@@ -112,6 +112,9 @@ check_predictions() {
     fallocate -l 60M "$LAB/copied/1/more"
     refused_alike "a pause above half of the hold limit" half 'expected to take [0-9]+ ms, more than half of the hold limit \(2000 ms\)'
     rm "$LAB/copied/1/more"
+    mv "$LAB/copied/1/file" "$LAB/copied/unmounted"
+    refused_alike "a folder on which nothing is mounted" half "'[^']*/copied/1' is empty: is its filesystem mounted"
+    mv "$LAB/copied/unmounted" "$LAB/copied/1/file"
 }
 
 check_refusals() {

@@ -230,6 +230,7 @@ partitions:
     capture: {method: copy}
 END
     mkdir "$WORK/btrfs/refusing" "$WORK/xfs/one"
+    touch "$WORK/btrfs/hooked/file" "$WORK/btrfs/refusing/file" "$WORK/xfs/tree/file"
     ln -s "$WORK/xfs" "$WORK/alias"
     cat >> "$WORK/agent.yaml" << END
   - {name: aliased, path: $WORK/alias/one, quiesce: {method: none}, read_only: true, capture: {method: copy}}

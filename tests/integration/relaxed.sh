@@ -48,7 +48,7 @@ HOOK
 YAML
     [[ $1 == 1 && $lab_mode == real ]] || return 0
     for tier in "${tiers[@]}" front-too; do
-        mkdir -p "$LAB/mnt/1/$tier"
+        mkdir -p "$LAB/mnt/1/$tier" && touch "$LAB/mnt/1/$tier/file"
         printf '  - name: %s\n    path: %s\n' "$tier" "$LAB/mnt/1/$tier"
         printf '    quiesce: {method: cgroup, cgroup: /%s/%s}\n' "$LAB_NAME" "${tier%-too}"
         printf '    capture: {method: copy, dir: %s}\n' "$LAB/captures/1"
