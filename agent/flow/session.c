@@ -438,8 +438,9 @@ static void repeat_answer(struct session *set, const struct session_event *ev,
                                   .wave = ev->wave});
 }
 
-/* The journal says since the first wave that a freeze has begun, and what a restart finds
- * begun it undoes: no write to a disk lies between two waves. */
+/* PROTOCOL.md step 2.2: the journal has named the set since Prepare, and a restart undoes
+ * whatever it finds below CAPTURED. So no write to a disk lies between here and the thaw:
+ * others may stand still already. */
 static void on_freeze(struct sessions *s, const struct session_event *ev,
                       struct session_acts *out)
 {
@@ -467,13 +468,9 @@ static void on_freeze(struct sessions *s, const struct session_event *ev,
     wait_for(set, ev, out);
     if (set->sm.state == SESSION_FREEZING)
         return;
-    bool first = set->sm.state == SESSION_PREPARED;
     set->wave = ev->wave;
     sm_move(&set->sm, SESSION_FREEZING);
-    if (first)
-        journal(s, set, out);
-    else
-        ask_guard(set, SESSION_ACT_FREEZE, out);
+    ask_guard(set, SESSION_ACT_FREEZE, out);
 }
 
 static void on_frozen(struct sessions *s, const struct session_event *ev,
@@ -650,12 +647,6 @@ static void on_durable(struct session *set, struct session_acts *out)
     case SESSION_NEW:
         sm_move(&set->sm, SESSION_ARMING);
         ask_guard(set, SESSION_ACT_ARM, out);
-        break;
-    case SESSION_FREEZING:
-        if (!set->freeze_asked) {
-            set->freeze_asked = true;
-            ask_guard(set, SESSION_ACT_FREEZE, out);
-        }
         break;
     case SESSION_JOURNALING:
         sm_move(&set->sm, SESSION_CAPTURED);

@@ -2,8 +2,9 @@
  * for each set, and the recorded answers that make every request repeatable (I7). No I/O,
  * no clock. Loop thread only. PROTOCOL.md has the numbered steps that the code quotes.
  *
- * Flow of one request: token check → journal → guardian → journal → answer. An answer
- * that relies on a journal entry leaves with the event that says the entry is durable. */
+ * Flow of one request: token check → journal → guardian → journal → answer; between the
+ * Freeze and the thaw nothing is journaled. An answer that relies on a journal entry
+ * leaves with the event that says the entry is durable. */
 #ifndef AGENT_FLOW_SESSION_H
 #define AGENT_FLOW_SESSION_H
 
@@ -25,7 +26,8 @@ enum session_state {
     SESSION_NEW,    /* journaling the token */
     SESSION_ARMING, /* the guardian checks, flushes and opens what it will need */
     SESSION_PREPARED,
-    SESSION_FREEZING, /* from its journal entry on: a restart never freezes again */
+    SESSION_FREEZING, /* a restart finds what Prepare journaled, and never freezes again
+                       */
     SESSION_FROZEN,   /* all that it was asked to: of several waves, those so far */
     SESSION_COMMITTING,
     SESSION_JOURNALING, /* captured; the proofs are not durable yet */
@@ -73,7 +75,6 @@ struct session {
     uint64_t call;       /* the request waiting for an answer; 0: none */
     int call_kind;       /* enum session_event_kind of it */
     int64_t journal_seq; /* of its newest JOURNAL act that is not durable; 0: none */
-    bool freeze_asked;   /* the guardian has been asked to freeze, once and for all */
     bool undo_asked;     /* the promise was withdrawn durably and the guardian asked */
 };
 

@@ -96,7 +96,8 @@ static struct err *serve(struct agent *a)
     TRY(rpc_server_new(a->loop,
                        &(struct rpc_server_conf){.listen = a->conf->listen,
                                                  .cluster = a->conf->cluster,
-                                                 .tls = tls},
+                                                 .tls = tls,
+                                                 .beside = a->client},
                        &a->server));
     TRY(service_add(a));
     TRY_CTX(rpc_server_start(a->server), "listen on '%s'", a->conf->listen);

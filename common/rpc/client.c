@@ -353,7 +353,7 @@ void rpc_cancel(struct rpc_pending *p)
     grpc_call_cancel(p->call, NULL);
 }
 
-static void start_sending(struct rpc_pending *p, const ProtobufCMessage *req,
+static void start_sending(struct rpc_pending *p, grpc_byte_buffer *bytes,
                           const struct rpc_opts *opts)
 {
     grpc_op ops[3] = {0};
@@ -372,12 +372,10 @@ static void start_sending(struct rpc_pending *p, const ProtobufCMessage *req,
         ops[0].data.send_initial_metadata.count = 1;
         ops[0].data.send_initial_metadata.metadata = &trace;
     }
-    grpc_byte_buffer *bytes = rpc_bytes_pack(req);
     ops[1].op = GRPC_OP_SEND_MESSAGE;
     ops[1].data.send_message.send_message = bytes;
     ops[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
     batch(p, ops, 3, &p->send, got_sent, NULL);
-    grpc_byte_buffer_destroy(bytes);
     grpc_slice_unref(trace.value);
 }
 
@@ -460,10 +458,11 @@ static struct rpc_pending *pending_new(struct rpc_channel *ch,
     return p;
 }
 
-static struct rpc_pending *start(struct rpc_pending *p, const ProtobufCMessage *req,
+/* The bytes stay the caller's. */
+static struct rpc_pending *start(struct rpc_pending *p, grpc_byte_buffer *bytes,
                                  const struct rpc_opts *opts)
 {
-    start_sending(p, req, opts);
+    start_sending(p, bytes, opts);
     if (p->on_message)
         start_stream_receiving(p);
     else
@@ -480,7 +479,42 @@ struct rpc_pending *rpc_call_start(struct rpc_channel *ch,
                                    void *arg)
 {
     assert(opts->timeout_ms > 0);
-    return start(pending_new(ch, sd, method, opts, done, arg), req, opts);
+    grpc_byte_buffer *bytes = rpc_bytes_pack(req);
+    struct rpc_pending *p =
+        start(pending_new(ch, sd, method, opts, done, arg), bytes, opts);
+    grpc_byte_buffer_destroy(bytes);
+    return p;
+}
+
+struct rpc_packed {
+    const ProtobufCMessageDescriptor *md;
+    grpc_byte_buffer *bytes; /* a call takes references of its slices */
+};
+
+struct rpc_packed *rpc_packed_new(const ProtobufCMessage *req)
+{
+    struct rpc_packed *p = mem_zalloc(sizeof *p);
+    *p = (struct rpc_packed){req->descriptor, rpc_bytes_pack(req)};
+    return p;
+}
+
+void rpc_packed_free(struct rpc_packed *p)
+{
+    if (!p)
+        return;
+    grpc_byte_buffer_destroy(p->bytes);
+    free(p);
+}
+
+struct rpc_pending *
+rpc_call_start_packed(struct rpc_channel *ch, const ProtobufCServiceDescriptor *sd,
+                      const char *method, const struct rpc_packed *req,
+                      const struct rpc_opts *opts, rpc_done_fn *done, void *arg)
+{
+    assert(opts->timeout_ms > 0);
+    assert(protobuf_c_service_descriptor_get_method_by_name(sd, method)->input ==
+           req->md);
+    return start(pending_new(ch, sd, method, opts, done, arg), req->bytes, opts);
 }
 
 struct rpc_pending *rpc_stream_start(struct rpc_channel *ch,
@@ -493,7 +527,10 @@ struct rpc_pending *rpc_stream_start(struct rpc_channel *ch,
     assert(opts->timeout_ms >= 0);
     struct rpc_pending *p = pending_new(ch, sd, method, opts, done, arg);
     p->on_message = on_message;
-    return start(p, req, opts);
+    grpc_byte_buffer *bytes = rpc_bytes_pack(req);
+    start(p, bytes, opts);
+    grpc_byte_buffer_destroy(bytes);
+    return p;
 }
 
 /* --- synchronous -------------------------------------------------------------------- */

@@ -66,6 +66,16 @@ struct rpc_pending *rpc_call_start(struct rpc_channel *ch,
                                    const struct rpc_opts *opts, rpc_done_fn *done,
                                    void *arg);
 
+/* A request that is packed once for many calls. */
+struct rpc_packed;
+struct rpc_packed *rpc_packed_new(const ProtobufCMessage *req);
+void rpc_packed_free(struct rpc_packed *p);
+/* As rpc_call_start; `req` must be of the method's input, and is the caller's. */
+struct rpc_pending *
+rpc_call_start_packed(struct rpc_channel *ch, const ProtobufCServiceDescriptor *sd,
+                      const char *method, const struct rpc_packed *req,
+                      const struct rpc_opts *opts, rpc_done_fn *done, void *arg);
+
 /* One message of a server stream. True: read the next. False: the stream is paused (and,
  * once buffers are full, the server too) until rpc_stream_resume. */
 typedef bool rpc_message_fn(void *arg, const ProtobufCMessage *msg);

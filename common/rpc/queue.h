@@ -20,12 +20,17 @@ struct rpc_tag {
     void (*decode)(void *owner);      /* before it, on a queue thread; or NULL */
     void *owner;
     bool ok;
-    struct rpc_tag *next; /* in the queue's list of what is ready */
+    struct rpc_queue *queue;
+    struct rpc_tag *next; /* in the list of what is ready */
 };
 
 struct err *rpc_queue_new(struct loop *loop, int threads,
                           struct rpc_queue **out) MUST_USE;
-/* No tag may be armed. Joins the threads. */
+/* A queue of its own, whose events come through the threads of another one: gRPC hands
+ * the polling on from thread to thread, so that one more costs a switch for each event.
+ */
+struct rpc_queue *rpc_queue_beside(struct rpc_queue *other);
+/* No tag may be armed. The last of those that share threads joins them. */
 void rpc_queue_free(struct rpc_queue *q);
 grpc_completion_queue *rpc_queue_cq(struct rpc_queue *q);
 
@@ -39,8 +44,8 @@ void rpc_batch(struct rpc_queue *q, grpc_call *call, const grpc_op *ops, size_t 
 
 /* Tags that were armed and whose fn was not called yet. Loop thread. */
 int rpc_queue_armed(const struct rpc_queue *q);
-/* Blocks for at least one event, then makes the calls of all that are ready. Loop thread,
- * when shutting down. */
+/* Blocks for at least one event, then makes the calls of all that are ready, also those
+ * of queues that share its threads. Loop thread, when shutting down. */
 void rpc_queue_wait(struct rpc_queue *q);
 
 #endif

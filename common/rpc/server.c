@@ -5,6 +5,7 @@
 
 #include "common/base/mem.h"
 #include "common/obs/log.h"
+#include "common/rpc/client_internal.h"
 #include "common/rpc/server_internal.h"
 
 enum {
@@ -33,6 +34,7 @@ struct err *rpc_server_new(struct loop *loop, const struct rpc_server_conf *conf
     s->message_bytes = conf->message_bytes ? conf->message_bytes : RPC_MESSAGE_BYTES;
     s->max_calls = conf->max_calls ? conf->max_calls : MAX_CALLS;
     s->max_streams = conf->max_streams ? conf->max_streams : MAX_STREAMS;
+    s->beside = conf->beside;
     s->descriptors = rpc_descriptors_new();
     s->health = rpc_health_new();
     *out = s;
@@ -124,7 +126,10 @@ struct err *rpc_server_start(struct rpc_server *s)
     assert(!s->server);
     TRY(rpc_health_bind(s));
     TRY(rpc_reflection_bind(s));
-    TRY(rpc_queue_new(s->loop, SERVER_THREADS, &s->queue));
+    if (s->beside)
+        s->queue = rpc_queue_beside(s->beside->queue);
+    else
+        TRY(rpc_queue_new(s->loop, SERVER_THREADS, &s->queue));
     s->server = make_server(s);
     grpc_server_register_completion_queue(s->server, rpc_queue_cq(s->queue), NULL);
     grpc_server_credentials *creds = make_credentials(s);

@@ -17,6 +17,7 @@
 #include "common/rpc/identity.h"
 #include "common/rpc/rpc.h"
 
+struct rpc_client;
 struct rpc_server;
 /* One call in progress. It belongs to its handler until rpc_reply, rpc_fail or rpc_end,
  * now or later; exactly one of these must be called, also after a cancellation and also
@@ -40,6 +41,9 @@ struct rpc_server_conf {
     int message_bytes; /* largest request; 0: RPC_MESSAGE_BYTES */
     int max_calls;     /* at a time, over all peers; more get UNAVAILABLE. 0: 1024 */
     int max_streams;   /* at a time on one connection; 0: 100 */
+    /* Whose thread moves the bytes, for servers that are called rarely; it is freed after
+     * the server. NULL: threads of its own. */
+    struct rpc_client *beside;
 };
 
 /* Everything in conf is copied. INVALID, IO, NOT_FOUND: the files; INVALID also when this

@@ -48,6 +48,7 @@ struct rpc_server {
     int port;
     grpc_server *server; /* NULL until started */
     struct rpc_queue *queue;
+    struct rpc_client *beside; /* whose queue's threads move the bytes; NULL: own ones */
     struct rpc_descriptors *descriptors;
     struct rpc_route *routes;
     size_t n_routes, cap_routes;

@@ -46,6 +46,7 @@ void round_init(struct round *r, const struct round_conf *conf)
     assert(conf->n_waves <= ROUND_MAX_WAVES);
     *r = (struct round){.conf = *conf};
     r->nodes = mem_array(conf->n_nodes, sizeof *r->nodes);
+    r->frozen = mem_array(conf->n_nodes, sizeof *r->frozen);
     for (size_t i = 0; i < conf->n_nodes; i++)
         r->nodes[i].waves = conf->waves ? conf->waves[i] : 1;
     for (size_t i = 0; conf->required && i < conf->n_nodes; i++)
@@ -61,6 +62,7 @@ void round_fini(struct round *r)
     for (size_t i = 0; i < r->conf.n_nodes; i++)
         free(r->nodes[i].error);
     free(r->nodes);
+    free(r->frozen);
     free(r->epochs);
     free(r->proofs);
     *r = (struct round){0};
@@ -297,6 +299,14 @@ static void begin_freeze(struct round *r, const struct round_event *ev,
     advance(r, ev, out);
 }
 
+/* Who stood still first is told first, so that all stand about equally long. */
+static void send_commits(struct round *r, struct round_acts *out)
+{
+    for (size_t k = 0; k < r->n_frozen; k++)
+        if (!r->nodes[r->frozen[k]].out)
+            call_node(r, r->frozen[k], CALL_COMMIT, out);
+}
+
 /* PROTOCOL.md step 3: only after *every* member has answered is the first Commit sent. */
 static void begin_commit(struct round *r, const struct round_event *ev,
                          struct round_acts *out)
@@ -305,7 +315,7 @@ static void begin_commit(struct round *r, const struct round_event *ev,
     sm_move(&r->sm, ROUND_CAPTURING);
     r->cut_unix_ms = ev->unix_ms;
     r->deadline_ms = ev->now_ms + r->conf.hold_limit_ms + ROUND_COMMIT_SLACK_MS;
-    send_all(r, CALL_COMMIT, out);
+    send_commits(r, out);
 }
 
 /* PROTOCOL.md step 2.6: a wave begins when the one before stands still. */
@@ -444,6 +454,7 @@ static void on_yes(struct round *r, const struct round_event *ev, struct round_a
         return;
     case ROUND_FREEZING:
         add_epochs(r, ev->epochs, ev->n_epochs);
+        waves_note_frozen(r, ev->node);
         advance(r, ev, out);
         return;
     case ROUND_CAPTURING:

@@ -182,6 +182,8 @@ struct round {
     struct sm sm;
     struct round_conf conf;
     struct round_node *nodes;    /* owned, conf.n_nodes */
+    size_t *frozen;              /* owned: nodes by their first answer to FREEZE */
+    size_t n_frozen;             /* at most conf.n_nodes */
     struct domain_epoch *epochs; /* owned, sorted once all are known */
     size_t n_epochs, cap_epochs;
     struct proof *proofs; /* owned */

@@ -1,5 +1,6 @@
 #include "coordinator/flow/waves.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -102,4 +103,13 @@ int64_t waves_predict_ms(const struct round *r)
         sum_ms += slowest_ms;
     }
     return sum_ms;
+}
+
+void waves_note_frozen(struct round *r, size_t node)
+{
+    for (size_t k = 0; k < r->n_frozen; k++)
+        if (r->frozen[k] == node)
+            return;
+    assert(r->n_frozen < r->conf.n_nodes);
+    r->frozen[r->n_frozen++] = node;
 }

@@ -33,4 +33,8 @@ int64_t waves_deadline_ms(const struct round *r, int64_t now_ms);
  * is the sum of what each wave's slowest node expects. */
 int64_t waves_predict_ms(const struct round *r);
 
+/* Remembers in which order nodes answered Freeze for the first time: since then they have
+ * had something that stands still. */
+void waves_note_frozen(struct round *r, size_t node);
+
 #endif

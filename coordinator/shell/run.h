@@ -37,8 +37,9 @@ struct run {
                            agent refused it for; NULL: nothing */
     struct domain_id *domains; /* owned: those locked besides the group */
     size_t n_domains;
-    size_t n_locked;      /* of the domains, so far */
-    int64_t commit_at_ns; /* the first Commit was sent; 0: not by this coordinator */
+    size_t n_locked;           /* of the domains, so far */
+    int64_t commit_at_ns;      /* the first Commit was sent; 0: not by this coordinator */
+    struct rpc_packed *commit; /* owned: what it says; NULL until then */
     bool recovering;
     const struct drill *drill; /* NULL: none, or it was caused */
     bool withheld;             /* Commits wait for drill_timer */

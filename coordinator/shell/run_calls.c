@@ -49,7 +49,8 @@ static ProtobufCMessage *prepare_request(const struct run *r, size_t node)
     return &m->base;
 }
 
-static ProtobufCMessage *commit_request(const struct run *r)
+/* The same for all: it names the epochs of all, which do not change any more. */
+static struct rpc_packed *pack_commit(const struct run *r)
 {
     Stillpoint__V1__CommitRequest *m = mem_alloc(sizeof *m);
     stillpoint__v1__commit_request__init(m);
@@ -58,7 +59,9 @@ static ProtobufCMessage *commit_request(const struct run *r)
     m->epochs = epochs_to_pb(r->round.epochs, r->round.n_epochs);
     m->n_epochs = r->round.n_epochs;
     m->cut_unix_ms = r->round.cut_unix_ms;
-    return &m->base;
+    struct rpc_packed *packed = rpc_packed_new(&m->base);
+    wire_free(&m->base);
+    return packed;
 }
 
 /* Freeze, Abort and Inspect begin alike: set and token. */
@@ -86,6 +89,7 @@ static ProtobufCMessage *freeze_request(const struct run *r, size_t wave)
     return &m->base;
 }
 
+/* Of all calls but Commit, which is packed once. */
 static ProtobufCMessage *request_of(const struct run *r, const struct round_act *a)
 {
     switch (a->call) {
@@ -93,8 +97,6 @@ static ProtobufCMessage *request_of(const struct run *r, const struct round_act 
         return prepare_request(r, a->node);
     case CALL_FREEZE:
         return freeze_request(r, a->wave);
-    case CALL_COMMIT:
-        return commit_request(r);
     case CALL_ABORT:
         return abort_request(r, a->node);
     default:
@@ -372,10 +374,17 @@ void run_call(struct run *r, const struct round_act *a)
         loop_post(r->coord->loop, fail_later, k);
         return;
     }
-    ProtobufCMessage *req = request_of(r, a);
-    if (a->call == CALL_COMMIT && r->commit_at_ns == 0)
-        r->commit_at_ns = loop_now_ns();
     struct rpc_opts opts = {.timeout_ms = timeout_of(r, a->call)};
+    if (a->call == CALL_COMMIT) {
+        if (!r->commit)
+            r->commit = pack_commit(r);
+        if (r->commit_at_ns == 0)
+            r->commit_at_ns = loop_now_ns();
+        rpc_call_start_packed(ch, &stillpoint__v1__agent_service__descriptor, "Commit",
+                              r->commit, &opts, on_done, k);
+        return;
+    }
+    ProtobufCMessage *req = request_of(r, a);
     rpc_call_start(ch, &stillpoint__v1__agent_service__descriptor, method_of(a->call),
                    req, &opts, on_done, k);
     wire_free(req);

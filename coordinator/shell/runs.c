@@ -98,6 +98,7 @@ static void run_free(struct run *r)
         round_acts_fini(&r->acts);
     }
     wire_free(&r->draft->base);
+    rpc_packed_free(r->commit);
     for (size_t i = 0; i < r->n_nodes; i++)
         if (r->nodes[i].signer)
             wire_free(&r->nodes[i].signer->base);

@@ -66,7 +66,7 @@ static struct session *copy_of(const struct session *s)
 static void forget_volatile(struct session *s)
 {
     s->call_kind = 0;
-    s->freeze_asked = s->undo_asked = false;
+    s->undo_asked = false;
     s->wave = 0;
 }
 
