@@ -67,6 +67,23 @@ START_TEST(each_phase_begins_when_every_node_has_answered_and_not_before)
 }
 END_TEST
 
+/* So that all stand still for about equally long. */
+START_TEST(who_stood_still_first_is_told_to_commit_first)
+{
+    static const size_t order[] = {2, 0, 1};
+    struct world w;
+    at(&w, ROUND_FREEZING);
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        yes(&w, order[i], CALL_FREEZE);
+    size_t n = 0;
+    for (size_t i = 0; i < w.acts.n; i++)
+        if (w.acts.items[i].kind == ROUND_ACT_CALL)
+            ck_assert_uint_eq(w.acts.items[i].node, order[n++]);
+    ck_assert_uint_eq(n, CUT_NODES);
+    end(&w);
+}
+END_TEST
+
 START_TEST(one_refusal_aborts_all)
 {
     struct world w;
@@ -469,6 +486,7 @@ int main(void)
     tcase_add_test(tc, a_rehearsal_that_cannot_freeze_says_why_and_stores_nothing);
     tcase_add_test(tc, nothing_is_sent_before_the_record_is_stored);
     tcase_add_test(tc, each_phase_begins_when_every_node_has_answered_and_not_before);
+    tcase_add_test(tc, who_stood_still_first_is_told_to_commit_first);
     tcase_add_loop_test(tc, one_refusal_aborts_all, ROUND_INSPECTING,
                         ROUND_CAPTURING + 1);
     tcase_add_loop_test(tc, an_agent_that_may_not_have_heard_is_asked_again,
