@@ -26,6 +26,7 @@ enum {
     AGENT_MAX_CHECKS = 8,
     AGENT_MAX_STREAMS = 32, /* of WatchWork: calls are few, and rounds need them */
     AGENT_WORKERS = 2,      /* threads that do them */
+    AGENT_WORK_NICE = 5,    /* behind the node's writers, and what they stand still for */
     AGENT_MAX_ATTEMPTS = 5, /* of one task, before its failure is final, unless it is one
                                that is waited out */
     AGENT_RETRY_MS = 1000,  /* first pause between attempts; doubles */

@@ -117,8 +117,8 @@ static struct err *start(struct agent *a)
     a->guard_pool = pool_new(a->loop, "guard", 1);
     a->guard_side_pool = pool_new(a->loop, "undo", 1);
     a->journal_pool = pool_new(a->loop, "journal", 1);
-    a->work_pool = pool_new(a->loop, "work", AGENT_WORKERS);
-    a->check_pool = pool_new(a->loop, "check", 1);
+    a->work_pool = pool_new_nice(a->loop, "work", AGENT_WORKERS, AGENT_WORK_NICE);
+    a->check_pool = pool_new_nice(a->loop, "check", 1, AGENT_WORK_NICE);
     TRY(serve(a));
     struct session_acts acts;
     session_acts_init(&acts);

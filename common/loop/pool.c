@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "common/base/mem.h"
 
@@ -17,6 +19,7 @@ struct job {
 struct pool {
     struct loop *loop;
     int n_threads;
+    int nice;
     pthread_t *threads;
 
     pthread_mutex_t lock; /* guards first, last and stopping */
@@ -45,6 +48,8 @@ static void *run(void *arg)
 {
     struct pool *p = arg;
     struct job *j;
+    if (p->nice) /* a thread has its own on Linux; if it may not, all goes on as before */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), p->nice);
     while ((j = take(p)) != NULL) {
         j->work(j->arg);
         loop_post(p->loop, j->done, j->arg);
@@ -55,9 +60,15 @@ static void *run(void *arg)
 
 struct pool *pool_new(struct loop *loop, const char *name, int threads)
 {
-    assert(threads > 0);
+    return pool_new_nice(loop, name, threads, 0);
+}
+
+struct pool *pool_new_nice(struct loop *loop, const char *name, int threads, int nice)
+{
+    assert(threads > 0 && nice >= 0);
     struct pool *p = mem_zalloc(sizeof *p);
     p->loop = loop;
+    p->nice = nice;
     p->n_threads = threads;
     p->threads = mem_array((size_t)threads, sizeof *p->threads);
     pthread_mutex_init(&p->lock, NULL);

@@ -9,6 +9,9 @@ struct pool;
 
 /* `threads` of them; `loop` is borrowed. */
 struct pool *pool_new(struct loop *loop, const char *name, int threads);
+/* Its threads, and those that jobs begin, stand back by `nice` (0 to 19, setpriority(2))
+ * behind the process's others, with the processors and with disks. */
+struct pool *pool_new_nice(struct loop *loop, const char *name, int threads, int nice);
 /* Waits for running jobs; queued ones are not started, but their done is still posted
  * with the job never run, so stop the users first. */
 void pool_free(struct pool *p);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/loop/pool.h"
@@ -313,6 +314,42 @@ START_TEST(a_pool_of_two_threads_works_at_once)
 }
 END_TEST
 
+static void *see_priority(void *arg)
+{
+    *(int *)arg = getpriority(PRIO_PROCESS, 0);
+    return NULL;
+}
+
+static void see_priorities(void *arg)
+{
+    int *seen = arg;
+    pthread_t helper;
+    seen[0] = getpriority(PRIO_PROCESS, 0);
+    ck_assert_int_eq(pthread_create(&helper, NULL, see_priority, &seen[1]), 0);
+    pthread_join(helper, NULL);
+}
+
+static void seen_priorities(void *arg)
+{
+    (void)arg;
+    loop_stop(loop);
+}
+
+START_TEST(a_pool_that_stands_back_does_so_alone)
+{
+    int before = getpriority(PRIO_PROCESS, 0), seen[2] = {-99, -99};
+    begin();
+    struct pool *p = pool_new_nice(loop, "back", 1, before + 3);
+    pool_submit(p, see_priorities, seen_priorities, seen);
+    loop_run(loop);
+    ck_assert_int_eq(seen[0], before + 3);
+    ck_assert_int_eq(seen[1], before + 3);
+    ck_assert_int_eq(getpriority(PRIO_PROCESS, 0), before);
+    pool_free(p);
+    loop_free(loop);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("loop");
@@ -328,5 +365,6 @@ int main(void)
     tcase_add_test(tc, signals_become_calls_and_a_broken_pipe_is_no_death);
     tcase_add_test(tc, a_pool_of_one_thread_works_in_order);
     tcase_add_test(tc, a_pool_of_two_threads_works_at_once);
+    tcase_add_test(tc, a_pool_that_stands_back_does_so_alone);
     return suite_main("loop", tc);
 }
