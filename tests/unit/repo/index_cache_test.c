@@ -240,7 +240,7 @@ static const char *shared_cache;
 static void *compact_often(void *arg)
 {
     struct err **first = arg;
-    for (int round = 0; round < 40 && !*first; round++) {
+    for (int round = 0; round < 8 && !*first; round++) {
         struct digest file;
         const struct index_covered files = {&file, 1};
         struct index ix = {0};

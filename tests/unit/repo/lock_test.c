@@ -361,18 +361,18 @@ END_TEST
 static _Atomic unsigned holders;
 static atomic_bool both;
 
-static void *lock_and_leave(void *arg)
+static pthread_barrier_t together;
+
+static void *lock_and_leave(void *repo)
 {
-    AUTO(repo) struct repo *r = open_with(true);
-    pthread_barrier_t *start = arg;
-    enum { ROUNDS = 200 };
+    enum { ROUNDS = 100 };
     for (int i = 0; i < ROUNDS; i++) {
         struct repo_lock *l = NULL;
-        pthread_barrier_wait(start);
-        AUTO(err) struct err *e = repo_lock(r, true, &l);
+        pthread_barrier_wait(&together);
+        AUTO(err) struct err *e = repo_lock(repo, true, &l);
         if (!e && atomic_fetch_add(&holders, 1) > 0)
             atomic_store(&both, true);
-        pthread_barrier_wait(start);
+        pthread_barrier_wait(&together);
         if (l)
             atomic_fetch_sub(&holders, 1);
         repo_lock_free(l);
@@ -384,14 +384,18 @@ START_TEST(where_lists_do_not_lag_two_never_hold_it)
 {
     enum { RIVALS = 3 };
     pthread_t threads[RIVALS];
-    pthread_barrier_t start;
+    struct repo *repos[RIVALS];
     temp_enter();
-    pthread_barrier_init(&start, NULL, RIVALS);
+    pthread_barrier_init(&together, NULL, RIVALS);
     for (int i = 0; i < RIVALS; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, lock_and_leave, &start), 0);
+        repos[i] = open_with(true);
     for (int i = 0; i < RIVALS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, lock_and_leave, repos[i]), 0);
+    for (int i = 0; i < RIVALS; i++) {
         pthread_join(threads[i], NULL);
-    pthread_barrier_destroy(&start);
+        repo_close(repos[i]);
+    }
+    pthread_barrier_destroy(&together);
     ck_assert(!atomic_load(&both));
 }
 END_TEST
