@@ -458,7 +458,7 @@ static struct rpc_pending *pending_new(struct rpc_channel *ch,
     return p;
 }
 
-/* The bytes stay the caller's. */
+/* Sending empties `bytes`; to destroy it stays the caller's. */
 static struct rpc_pending *start(struct rpc_pending *p, grpc_byte_buffer *bytes,
                                  const struct rpc_opts *opts)
 {
@@ -488,7 +488,8 @@ struct rpc_pending *rpc_call_start(struct rpc_channel *ch,
 
 struct rpc_packed {
     const ProtobufCMessageDescriptor *md;
-    grpc_byte_buffer *bytes; /* a call takes references of its slices */
+    grpc_byte_buffer
+        *bytes; /* a call empties its buffer: each gets a copy, by reference */
 };
 
 struct rpc_packed *rpc_packed_new(const ProtobufCMessage *req)
@@ -514,7 +515,11 @@ rpc_call_start_packed(struct rpc_channel *ch, const ProtobufCServiceDescriptor *
     assert(opts->timeout_ms > 0);
     assert(protobuf_c_service_descriptor_get_method_by_name(sd, method)->input ==
            req->md);
-    return start(pending_new(ch, sd, method, opts, done, arg), req->bytes, opts);
+    grpc_byte_buffer *bytes = grpc_byte_buffer_copy(req->bytes);
+    struct rpc_pending *p =
+        start(pending_new(ch, sd, method, opts, done, arg), bytes, opts);
+    grpc_byte_buffer_destroy(bytes);
+    return p;
 }
 
 struct rpc_pending *rpc_stream_start(struct rpc_channel *ch,

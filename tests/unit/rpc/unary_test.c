@@ -431,6 +431,24 @@ START_TEST(five_hundred_calls_at_once_all_come_back)
 }
 END_TEST
 
+START_TEST(one_packed_request_serves_many_calls)
+{
+    Grpc__Health__V1__HealthCheckRequest req =
+        GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    req.service = (char *)(uintptr_t) "set";
+    struct rpc_opts opts = {.timeout_ms = 30000};
+    world_start(for_coordinators);
+    fan_until = 20;
+    struct rpc_packed *packed = rpc_packed_new(&req.base);
+    for (int i = 0; i < fan_until; i++)
+        rpc_call_start_packed(channel, HEALTH, "Check", packed, &opts, fan_in, &fan_done);
+    rpc_packed_free(packed);
+    loop_run(loop);
+    ck_assert_int_eq(calls, fan_until);
+    ck_assert_int_eq(fan_failed, 0);
+}
+END_TEST
+
 static struct rpc_call *held[FAN];
 static int n_held;
 
@@ -505,6 +523,7 @@ int main(void)
     tcase_add_test(tc, a_client_that_ends_answers_its_calls);
     tcase_add_test(tc, deadline_trace_and_cancellation_go_on_to_inner_calls);
     tcase_add_test(tc, five_hundred_calls_at_once_all_come_back);
+    tcase_add_test(tc, one_packed_request_serves_many_calls);
     tcase_add_test(tc, calls_above_the_limit_are_refused_not_queued);
     tcase_add_test(tc, a_taken_port_is_refused);
     tcase_add_test(tc, registrations_without_roles_or_method_are_refused);
