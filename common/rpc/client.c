@@ -488,8 +488,7 @@ struct rpc_pending *rpc_call_start(struct rpc_channel *ch,
 
 struct rpc_packed {
     const ProtobufCMessageDescriptor *md;
-    grpc_byte_buffer
-        *bytes; /* a call empties its buffer: each gets a copy, by reference */
+    grpc_byte_buffer *bytes; /* a call empties its own: each gets a copy of references */
 };
 
 struct rpc_packed *rpc_packed_new(const ProtobufCMessage *req)
