@@ -208,7 +208,7 @@ inline kernel_thaws(d)
            state[a] = S_PREPARED }                                                       \
     :: atomic { IS_AWAITED(c, PREPARE) && OWNS(c) && state[a] == S_PREPARED ->           \
            SAY_YES(c) }                                                                  \
-    :: atomic { /* step 2.2: journaled before the guardian is asked */                   \
+    :: atomic { /* step 2.2: no entry of its own, a restart undoes what was prepared */  \
            asked[c].v[FREEZE] && OWNS(c) && state[a] == S_PREPARED ->                    \
            NOT_STALE(c);                                                                 \
            state[a] = S_FREEZING;                                                        \
@@ -243,7 +243,7 @@ inline kernel_thaws(d)
 #define MAY_OBEY_COMMIT SECOND_ASKED
 #endif
 #ifdef TWO_WAVES
-/* Step 2.6: what stands stays as it is. The journal says already that a freeze began. */
+/* Step 2.6: what stands stays as it is. */
 #ifdef REFREEZE_FIRST
 #define FIRST_AGAIN domain[0] = D_IDLE
 #else
