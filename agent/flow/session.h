@@ -26,8 +26,7 @@ enum session_state {
     SESSION_NEW,    /* journaling the token */
     SESSION_ARMING, /* the guardian checks, flushes and opens what it will need */
     SESSION_PREPARED,
-    SESSION_FREEZING, /* a restart finds what Prepare journaled, and never freezes again
-                       */
+    SESSION_FREEZING, /* no entry of its own: a restart undoes what Prepare journaled */
     SESSION_FROZEN,   /* all that it was asked to: of several waves, those so far */
     SESSION_COMMITTING,
     SESSION_JOURNALING, /* captured; the proofs are not durable yet */

@@ -28,7 +28,8 @@ enum lock_mode {
 struct err *repo_lock_as(struct repo *r, enum lock_mode mode,
                          struct repo_lock **out) MUST_USE;
 /* The same without the 200 ms, for who begins by reading: whatever anybody stores through
- * `r` waits until they are over, and for the verdict. CONFLICT: as above, if the other
+ * `r` waits until they are over, and for the verdict, which is there at once where lists
+ * do not lag. CONFLICT: as above, if the other
  * one was there before. */
 struct err *repo_lock_begin(struct repo *r, enum lock_mode mode,
                             struct repo_lock **out) MUST_USE;

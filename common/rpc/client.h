@@ -66,7 +66,8 @@ struct rpc_pending *rpc_call_start(struct rpc_channel *ch,
                                    const struct rpc_opts *opts, rpc_done_fn *done,
                                    void *arg);
 
-/* A request that is packed once for many calls. */
+/* A request that is packed once for many calls; to be freed by the caller, at any time
+ * after the last of them began. Loop thread. */
 struct rpc_packed;
 struct rpc_packed *rpc_packed_new(const ProtobufCMessage *req);
 void rpc_packed_free(struct rpc_packed *p);
