@@ -145,6 +145,7 @@ static struct err *run(const char *path, bool check_only)
     TRY(config_read(path, &c));
     if (check_only)
         return NULL;
+    log_never_wait(); /* a journal that hangs must not keep writers waiting */
     block_stops();
     return serve(c);
 }

@@ -17,6 +17,12 @@ enum log_level {
 /* Lines above this level are dropped. Call before other threads exist. Default: INFO. */
 void log_set_level(enum log_level level);
 
+/* From now on a line is dropped rather than waited for, when whoever reads stderr does
+ * not; the next one that can be written is preceded by how many were. For a process on
+ * whose answers others stand still. Children that it forks inherit this. (A pipe that
+ * others write to as well may still make it wait, if they fill it in between.) */
+void log_never_wait(void);
+
 /* `fmt` makes the key=value part and may be "". Values with blanks belong in %s quotes:
  * log_info("round", "moved", "set=%s to=%s", id, name); no secrets, no payloads. */
 void log_line(enum log_level level, const char *component, const char *event,
