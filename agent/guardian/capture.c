@@ -10,16 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/model/ids.h"
 
 #define PARTIAL ".partial"
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 const struct capture_ops *capture_of(int method)
 {
@@ -57,7 +52,7 @@ static char *partial_name(const char *id)
 struct err *capture_open_dir(const struct config_partition *p, int *out)
 {
     const char *path = p->capture.dir;
-    CLEANUP(fd_close)
+    AUTO(fd)
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
     if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
@@ -69,8 +64,7 @@ struct err *capture_open_dir(const struct config_partition *p, int *out)
                        "'%s' must belong to root, and nobody else may write it: chown "
                        "root, chmod 700",
                        path);
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 
@@ -78,7 +72,7 @@ struct err *capture_make_dir(const struct config_partition *p)
 {
     if (mkdir(p->capture.dir, 0700) != 0 && errno != EEXIST)
         return err_os(errno, "make the folder of captures '%s'", p->capture.dir);
-    CLEANUP(fd_close) int dir = -1;
+    AUTO(fd) int dir = -1;
     return capture_open_dir(p, &dir);
 }
 
@@ -88,18 +82,19 @@ static bool exists(int dir, const char *name)
     return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-struct err *capture_take(const struct config_partition *p, const char *id, bool *made)
+struct err *capture_take(const struct config_partition *p, int source, const char *id,
+                         bool *made)
 {
     assert(capture_id_is_valid(id));
     AUTO(str) char *name = partial_name(id);
     *made = false;
-    CLEANUP(fd_close) int dir = -1;
+    AUTO(fd) int dir = -1;
     TRY(capture_open_dir(p, &dir));
     if (exists(dir, id) || exists(dir, name))
         return err_new(ERR_CONFLICT, "capture '%s' exists already in '%s'", id,
                        p->capture.dir);
     *made = true;
-    return capture_of(p->capture.method)->take(p, dir, name);
+    return capture_of(p->capture.method)->take(p, source, dir, name);
 }
 
 /* A capture without a manifest is a btrfs snapshot. */
@@ -116,7 +111,7 @@ struct err *capture_publish(const struct config_partition *p, const char *id)
     AUTO(str) char *name = partial_name(id);
     AUTO(str) char *manifest = mem_printf("%s" CAPTURE_MANIFEST, name);
     AUTO(str) char *final_manifest = mem_printf("%s" CAPTURE_MANIFEST, id);
-    CLEANUP(fd_close) int dir = -1;
+    AUTO(fd) int dir = -1;
     TRY(capture_open_dir(p, &dir));
     /* A name promises the contents, through a power cut too. A snapshot is on the disk
      * once it exists. */
@@ -150,7 +145,7 @@ struct err *capture_remove(const struct config_partition *p, const char *id, boo
     assert(capture_id_is_valid(id));
     const struct capture_ops *ops = capture_of(p->capture.method);
     AUTO(str) char *name = partial_name(id);
-    CLEANUP(fd_close) int dir = -1;
+    AUTO(fd) int dir = -1;
     struct err *e = capture_open_dir(p, &dir);
     if (e && e->kind == ERR_NOT_FOUND) {
         err_free(e);

@@ -20,9 +20,10 @@ struct capture_ops {
      * what to choose instead, NO_SPACE how much is missing. *cost_ms: how long `take`
      * will need at a guess. */
     struct err *(*check)(const struct config_partition *p, int64_t *cost_ms);
-    /* Makes `name` in the folder of captures, open as `dir`. On error something may
-     * exist. */
-    struct err *(*take)(const struct config_partition *p, int dir, const char *name);
+    /* Makes `name` in the folder of captures, open as `dir`, of the partition's folder,
+     * open as `source`. On error something may exist. */
+    struct err *(*take)(const struct config_partition *p, int source, int dir,
+                        const char *name);
     /* Removes `name` there with all that belongs to it; nothing there is a success. */
     struct err *(*remove)(int dir, const char *name);
 };
@@ -43,8 +44,9 @@ struct err *capture_make_dir(const struct config_partition *p) MUST_USE;
  * the partition could arrange. NOT_FOUND if there is none. */
 struct err *capture_open_dir(const struct config_partition *p, int *out) MUST_USE;
 
-/* *made: something was made, even if there is an error. */
-struct err *capture_take(const struct config_partition *p, const char *id,
+/* Of the partition's folder, open as `source`. *made: something was made, even if there
+ * is an error. */
+struct err *capture_take(const struct config_partition *p, int source, const char *id,
                          bool *made) MUST_USE;
 /* Gives it its final name, durably. */
 struct err *capture_publish(const struct config_partition *p, const char *id) MUST_USE;

@@ -1,23 +1,14 @@
 /* Capture btrfs: a read-only snapshot of a subvolume. Atomic, and cheap whatever its
  * size. The folder of captures lies on the same filesystem, usually in the subvolume. */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/btrfs.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "agent/guardian/capture.h"
 #include "agent/guardian/place.h"
-#include "common/base/mem.h"
 
 #define SUBVOLUME_INO 256 /* of the root of every subvolume */
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 static struct err *btrfs_check(const struct config_partition *p, int64_t *cost_ms)
 {
@@ -41,15 +32,12 @@ static struct err *btrfs_check(const struct config_partition *p, int64_t *cost_m
     return NULL;
 }
 
-static struct err *btrfs_take(const struct config_partition *p, int dir, const char *name)
+static struct err *btrfs_take(const struct config_partition *p, int source, int dir,
+                              const char *name)
 {
-    struct btrfs_ioctl_vol_args_v2 args = {.flags = BTRFS_SUBVOL_RDONLY};
+    struct btrfs_ioctl_vol_args_v2 args = {.fd = source, .flags = BTRFS_SUBVOL_RDONLY};
     if (strlen(name) > BTRFS_SUBVOL_NAME_MAX)
         return err_new(ERR_INVALID, "capture name '%s' is too long for btrfs", name);
-    CLEANUP(fd_close) int source = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (source < 0)
-        return err_os(errno, "open '%s'", p->path);
-    args.fd = source;
     memcpy(args.name, name, strlen(name) + 1);
     if (ioctl(dir, BTRFS_IOC_SNAP_CREATE_V2, &args) != 0)
         return err_os(errno, "snapshot '%s' as '%s/%s'", p->path, p->capture.dir, name);

@@ -32,9 +32,10 @@ static struct err *copy_check(const struct config_partition *p, int64_t *cost_ms
     return NULL;
 }
 
-static struct err *copy_take(const struct config_partition *p, int dir, const char *name)
+static struct err *copy_take(const struct config_partition *p, int source, int dir,
+                             const char *name)
 {
-    return tree_copy(p, TREE_COPY, dir, name);
+    return tree_copy(p, source, TREE_COPY, dir, name);
 }
 
 const struct capture_ops capture_copy = {

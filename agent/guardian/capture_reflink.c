@@ -9,20 +9,15 @@
 #include "agent/guardian/capture.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/tree.h"
+#include "common/base/fd.h"
 
 #define FILES_PER_MS 15 /* a careful guess, to predict the pause */
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 /* The only reliable question is to try. */
 static struct err *probe(const struct config_partition *p)
 {
-    CLEANUP(fd_close) int from = open(p->path, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-    CLEANUP(fd_close) int to = open(p->capture.dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    AUTO(fd) int from = open(p->path, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    AUTO(fd) int to = open(p->capture.dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
     if (from < 0 || to < 0)
         return err_os(errno, "try a temporary file in '%s'",
                       from < 0 ? p->path : p->capture.dir);
@@ -52,10 +47,10 @@ static struct err *reflink_check(const struct config_partition *p, int64_t *cost
     return NULL;
 }
 
-static struct err *reflink_take(const struct config_partition *p, int dir,
+static struct err *reflink_take(const struct config_partition *p, int source, int dir,
                                 const char *name)
 {
-    return tree_copy(p, TREE_CLONE, dir, name);
+    return tree_copy(p, source, TREE_CLONE, dir, name);
 }
 
 const struct capture_ops capture_reflink = {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/guardian/clock.h"
+#include "agent/guardian/urgency.h"
 
 void command_init(struct command *c, char **argv, size_t n)
 {
@@ -27,6 +28,7 @@ static void become(const struct command *c, int output)
     static char path[] =
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     static char *const environment[] = {path, NULL};
+    urgency_set(URGENCY_COPY);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

@@ -16,6 +16,8 @@
 #include "agent/guardian/place.h"
 #include "agent/guardian/prepare.h"
 #include "agent/guardian/quiesce.h"
+#include "agent/guardian/urgency.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"
@@ -59,6 +61,7 @@ static void *watch_keeper(void *arg)
 {
     struct work *w = arg;
     struct pollfd p = {.fd = w->keeper_pidfd, .events = POLLIN};
+    urgency_set(URGENCY_KEEP);
     while (poll(&p, 1, -1) < 1)
         ;
     w->orphan = true;
@@ -218,11 +221,17 @@ static void do_freeze(struct work *w, const struct doer_request *q)
     say(w, &r, -1);
 }
 
+static struct err *capture(const struct work *w, const struct doer_request *q, bool *made)
+{
+    AUTO(fd) int source = -1;
+    TRY(prepare_open(&w->prepare, q->index, &source));
+    return capture_take(&w->config->partitions[q->part], source, q->id, made);
+}
+
 static void do_capture(struct work *w, const struct doer_request *q)
 {
-    const struct config_partition *p = &w->config->partitions[q->part];
     struct doer_result r = {.op = q->op, .index = q->index};
-    conclude(&r, capture_take(p, q->id, &r.undo));
+    conclude(&r, capture(w, q, &r.undo));
     r.at_ns = clock_ns();
     say(w, &r, -1);
 }
@@ -287,9 +296,29 @@ static void do_list(struct work *w)
     finish(w, DOER_LIST, 0, e);
 }
 
+/* Writers wait for some of it. A snapshot takes a moment; a whole copy would keep
+ * everybody else from a processor. */
+static enum urgency urgency_of(const struct work *w, const struct doer_request *q)
+{
+    const struct config_partition *p = &w->config->partitions[q->part];
+    switch (q->op) {
+    case HOLD_DO_FREEZE:
+    case HOLD_DO_RECHECK:
+        return URGENCY_HOLD;
+    case HOLD_DO_CAPTURE:
+        return p->capture.method == CONFIG_BTRFS ? URGENCY_HOLD : URGENCY_COPY;
+    case HOLD_DO_ARM:
+    case DOER_RESOLVE:
+        return URGENCY_COPY;
+    default:
+        return URGENCY_CHORE;
+    }
+}
+
 static void serve(struct work *w, const struct doer_request *q)
 {
     const struct config_partition *p = &w->config->partitions[q->part];
+    urgency_set(urgency_of(w, q));
     failpoint("doer", op_name(q->op));
     switch (q->op) {
     case DOER_RESOLVE:
@@ -342,6 +371,7 @@ void doer_work(const struct config *config, struct doer_shared *shared, int sock
                       .socket = socket,
                       .keeper_pidfd = keeper_pidfd,
                       .in_call = NOT_IN_CALL};
+    urgency_set(URGENCY_COPY); /* the threads' too */
     w.lookout = lookout_new(&w.prepare);
     /* Deep trees hold two descriptors for each folder above. */
     struct rlimit files = {.rlim_cur = 16384, .rlim_max = 16384};

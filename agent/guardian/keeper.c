@@ -18,6 +18,7 @@
 #include "agent/guardian/capture.h"
 #include "agent/guardian/clock.h"
 #include "agent/guardian/janitor.h"
+#include "agent/guardian/urgency.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 
@@ -524,5 +525,6 @@ struct err *keeper_init(const struct config *config, const char *dir, int listen
         slot_revive(&keeper.slots[i]);
     janitor_revive(&keeper.janitor);
     pin_memory();
+    urgency_set(URGENCY_KEEP);
     return NULL;
 }

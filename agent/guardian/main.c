@@ -14,6 +14,7 @@
 
 #include "agent/guardian/freezelog.h"
 #include "agent/guardian/keeper.h"
+#include "agent/guardian/urgency.h"
 #include "agent/shell/config.h"
 #include "common/base/mem.h"
 #include "common/obs/daemon.h"
@@ -146,6 +147,7 @@ static struct err *run(const char *path, bool check_only)
     if (check_only)
         return NULL;
     log_never_wait(); /* a journal that hangs must not keep writers waiting */
+    urgency_init();
     block_stops();
     return serve(c);
 }

@@ -13,13 +13,8 @@
 #include <unistd.h>
 
 #include "agent/guardian/place.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 /* ---- Mounts ---- */
 
@@ -117,7 +112,7 @@ static struct err *search(const struct subvolume *s)
 
 static struct err *check_subvolumes(const struct config_partition *p, uint64_t ino)
 {
-    CLEANUP(fd_close) int fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int fd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open '%s'", p->path);
     struct btrfs_ioctl_ino_lookup_args own = {.objectid = BTRFS_FIRST_FREE_OBJECTID};

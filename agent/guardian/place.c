@@ -13,14 +13,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 /* ---- Filesystems ---- */
 
@@ -43,7 +38,7 @@ static bool type_is_network(long type)
 struct err *place_of(const char *path, struct place *out)
 {
     memset(out, 0, sizeof(*out));
-    CLEANUP(fd_close)
+    AUTO(fd)
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
         return err_new(ERR_INVALID, "'%s' is not a directory", path);

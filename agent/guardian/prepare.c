@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/guardian/capture.h"
@@ -13,13 +14,8 @@
 #include "agent/guardian/nested.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/writers.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 struct err *prepare_domain(struct prepare *p, unsigned i)
 {
@@ -118,7 +114,7 @@ static struct err *flush_twice(const struct prepare *p, const struct config_part
                                struct prepare_cost *out)
 {
     const char *path = m->path;
-    CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open '%s'", path);
     if (syncfs(fd) != 0)
@@ -146,8 +142,7 @@ static struct err *check_pause(const struct prepare *p, int64_t pause_ms)
 struct err *prepare_member(struct prepare *p, unsigned i, struct prepare_cost *out)
 {
     const struct config_partition *m = p->members[i];
-    struct place at;
-    TRY(place_of(m->path, &at));
+    TRY(place_of(m->path, &p->at[i]));
     TRY(check_path(m));
     TRY(check_filled(m));
     TRY(nested_check(m));
@@ -161,4 +156,21 @@ struct err *prepare_member(struct prepare *p, unsigned i, struct prepare_cost *o
     TRY(check_target(p, m));
     TRY(flush_twice(p, m, out));
     return check_pause(p, out->flush_ms + out->capture_ms);
+}
+
+struct err *prepare_open(const struct prepare *p, unsigned i, int *out)
+{
+    const char *path = p->members[i]->path;
+    AUTO(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return err_os(errno, "open '%s'", path);
+    if (st.st_dev != p->at[i].dev || st.st_ino != p->at[i].ino)
+        return err_new(ERR_CONFLICT,
+                       "'%s' is another folder than the one that was checked and paused: "
+                       "it was replaced, or something was mounted there; take the set "
+                       "again",
+                       path);
+    *out = fd_steal(&fd);
+    return NULL;
 }

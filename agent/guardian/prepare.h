@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "agent/guardian/place.h"
 #include "agent/guardian/quiesce.h"
 #include "agent/shell/config.h"
 #include "common/base/attr.h"
@@ -17,6 +18,7 @@ struct prepare {
     const struct config_partition *members[HOLD_MAX_MEMBERS];
     uint16_t domain_of[HOLD_MAX_MEMBERS];
     unsigned n_members, n_domains;
+    struct place at[HOLD_MAX_MEMBERS]; /* where the checked ones lie */
     struct quiesce *domains; /* n_domains, zeroed; opened here, the caller closes them */
     pid_t agent_pid;
     int64_t hold_ms; /* 0: the predicted pause is not judged */
@@ -36,5 +38,8 @@ struct err *prepare_domain(struct prepare *p, unsigned i) MUST_USE;
  * instead; *out is filled as far as it came. */
 struct err *prepare_member(struct prepare *p, unsigned i,
                            struct prepare_cost *out) MUST_USE;
+/* Opens the folder of a member that was checked: CONFLICT if its path leads to another
+ * one by now. The caller closes *out. */
+struct err *prepare_open(const struct prepare *p, unsigned i, int *out) MUST_USE;
 
 #endif

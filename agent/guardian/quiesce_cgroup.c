@@ -15,16 +15,11 @@
 #include "agent/guardian/clock.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/quiesce.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 
 #define MAX_TASKS 65536
 #define MAX_DEPTH 32
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 /* ---- The processes ---- */
 
@@ -38,7 +33,7 @@ static bool read_start(int pid, uint64_t *out)
 {
     char path[64], text[1024];
     snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     if (n <= 0)
         return false;
@@ -85,7 +80,7 @@ static struct err *list_tree(int dir, int depth, struct listing *l)
     for (struct dirent *ent; !e && (ent = readdir(d));) {
         if (ent->d_type != DT_DIR || ent->d_name[0] == '.')
             continue;
-        CLEANUP(fd_close)
+        AUTO(fd)
         int sub = openat(dir, ent->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (sub >= 0)
             e = list_tree(sub, depth + 1, l);
@@ -103,7 +98,7 @@ static int by_pid(const void *a, const void *b)
 static struct err *list_tasks(const char *folder, struct listing *l)
 {
     *l = (struct listing){0};
-    CLEANUP(fd_close) int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return err_os(errno, "open '%s'", folder);
     struct err *e = list_tree(dir, 0, l);

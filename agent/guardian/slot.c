@@ -12,6 +12,7 @@
 
 #include "agent/guardian/answer.h"
 #include "agent/guardian/clock.h"
+#include "common/base/fd.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 
@@ -23,13 +24,6 @@ static struct guard_reply reply_buffer;
 static void step(struct slot *s, struct hold_event ev);
 
 /* ---- Small things ---- */
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
 
 static void note_move(void *ctx, const struct sm *m, const char *from, const char *to)
 {
@@ -208,7 +202,7 @@ static void release(struct slot *s)
         return;
     s->released = true;
     for (unsigned i = 0; i < s->n_domains; i++)
-        close_fd(&s->domains[i].thaw_fd);
+        fd_close(&s->domains[i].thaw_fd);
     freezelog_close(&s->log, s->env->dir, s->number);
     struct doer_request r = {.op = DOER_RESET};
     doer_ask(&s->doer, &r);
@@ -491,7 +485,7 @@ void slot_stop(struct slot *s)
 static void armed_domain(struct slot *s, const struct doer_result *r, int *fd)
 {
     struct slot_domain *d = &s->domains[r->index];
-    close_fd(&d->thaw_fd);
+    fd_close(&d->thaw_fd);
     d->thaw_fd = *fd;
     *fd = -1;
     memcpy(d->target, r->target, sizeof(d->target));
@@ -593,7 +587,7 @@ void slot_hear(struct slot *s)
     int got;
     while ((got = doer_hear(&s->doer, &r, &fd)) > 0) {
         heard(s, &r, &fd);
-        close_fd(&fd);
+        fd_close(&fd);
     }
     s->doer_silent = got < 0;
 }
@@ -632,7 +626,7 @@ void slot_hook(struct slot *s, unsigned domain)
         kill(-d->hook_pid, SIGKILL);
     if (waitpid(d->hook_pid, &status, late ? 0 : WNOHANG) != d->hook_pid)
         return;
-    close_fd(&d->hook_pidfd);
+    fd_close(&d->hook_pidfd);
     d->hook_pid = -1;
     errno = late ? ETIMEDOUT : EIO;
     note_thawed(s, domain, status == 0 ? QUIESCE_THAWED : QUIESCE_THAW_FAILED);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "agent/guardian/capture.h"
 
@@ -38,12 +39,6 @@ struct walk {
     int64_t files, bytes;
     bool measure_only;
 };
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 static const char *here(const struct walk *w)
 {
@@ -195,11 +190,11 @@ static struct err *copy_data(const struct walk *w, int from, int to, off_t size)
 static struct err *copy_regular(struct walk *w, int from, int to, const char *name,
                                 off_t size)
 {
-    CLEANUP(fd_close)
+    AUTO(fd)
     int in = openat(from, name, O_RDONLY | O_NOFOLLOW | O_NOATIME | O_CLOEXEC);
     if (in < 0)
         return err_os(errno, "open '%s'", here(w));
-    CLEANUP(fd_close)
+    AUTO(fd)
     int out =
         openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (out < 0)
@@ -233,7 +228,7 @@ static void seal(const struct walk *w, int to, const char *name, const struct st
     if (!w->part->keep_base || w->how != TREE_CLONE || st->st_nlink > 1 ||
         st->st_size < SEALED_MIN)
         return;
-    CLEANUP(fd_close) int fd = openat(to, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd) int fd = openat(to, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
         flags |= FS_IMMUTABLE_FL;
         (void)!ioctl(fd, FS_IOC_SETFLAGS, &flags);
@@ -279,13 +274,13 @@ static struct err *walk_subdir(struct walk *w, int from, int to, const char *nam
     TRY(note(w, st));
     if (!w->measure_only && mkdirat(to, name, 0700) != 0)
         return err_os(errno, "make the folder '%s'", here(w));
-    CLEANUP(fd_close)
+    AUTO(fd)
     int sub_to = w->measure_only
                      ? -1
                      : openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (!w->measure_only && sub_to < 0)
         return err_os(errno, "open the copy of '%s'", here(w));
-    CLEANUP(fd_close)
+    AUTO(fd)
     int sub = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (sub < 0)
         return err_os(errno, "open '%s'", here(w));
@@ -346,28 +341,29 @@ static void walk_fini(struct walk *w)
         free(w->links[i].path);
     free(w->links);
     buf_fini(&w->rel);
-    fd_close(&w->source);
     fd_close(&w->target);
     if (w->manifest)
         fclose(w->manifest);
 }
 
-static struct err *walk_init(struct walk *w, const struct config_partition *p)
+static struct err *walk_init(struct walk *w, const struct config_partition *p, int source)
 {
-    *w = (struct walk){.part = p, .source = -1, .target = -1};
+    *w = (struct walk){.part = p, .source = source, .target = -1};
     buf_init(&w->rel);
     struct stat st;
-    w->source = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (w->source < 0 || fstat(w->source, &st) != 0)
-        return err_os(errno, "open '%s'", p->path);
+    if (fstat(source, &st) != 0)
+        return err_os(errno, "look at '%s'", p->path);
     w->dev = st.st_dev;
     return NULL;
 }
 
 struct err *tree_measure(const struct config_partition *p, int64_t *bytes, int64_t *files)
 {
+    AUTO(fd) int source = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (source < 0)
+        return err_os(errno, "open '%s'", p->path);
     struct walk w;
-    struct err *e = walk_init(&w, p);
+    struct err *e = walk_init(&w, p, source);
     w.measure_only = true;
     if (!e)
         e = walk_dir(&w, w.source, -1, 0);
@@ -413,11 +409,11 @@ static struct err *copy_all(struct walk *w, int dir, const char *name)
     return NULL;
 }
 
-struct err *tree_copy(const struct config_partition *p, enum tree_data how, int dir,
-                      const char *name)
+struct err *tree_copy(const struct config_partition *p, int source, enum tree_data how,
+                      int dir, const char *name)
 {
     struct walk w;
-    struct err *e = walk_init(&w, p);
+    struct err *e = walk_init(&w, p, source);
     w.how = how;
     if (!e)
         e = copy_all(&w, dir, name);
@@ -457,7 +453,7 @@ static bool unseal(int dir, const char *name)
     struct stat st;
     if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
         return false;
-    CLEANUP(fd_close) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd) int fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) != 0 || !(flags & FS_IMMUTABLE_FL))
         return false;
     flags &= ~FS_IMMUTABLE_FL;

@@ -24,10 +24,11 @@ enum tree_data {
     TREE_COPY,
 };
 
-/* Copies the partition's tree, without what it excludes, to `name` in the open folder
- * `dir` and writes name.manifest. Folders of other filesystems become empty folders. */
-struct err *tree_copy(const struct config_partition *p, enum tree_data how, int dir,
-                      const char *name) MUST_USE;
+/* Copies the partition's tree, open as `source`, without what it excludes, to `name` in
+ * the open folder `dir` and writes name.manifest. Folders of other filesystems become
+ * empty folders. */
+struct err *tree_copy(const struct config_partition *p, int source, enum tree_data how,
+                      int dir, const char *name) MUST_USE;
 /* Bytes that a copy will occupy, and the number of files. */
 struct err *tree_measure(const struct config_partition *p, int64_t *bytes,
                          int64_t *files) MUST_USE;

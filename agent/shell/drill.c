@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/shell/agent.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/obs/fault.h"
 #include "common/obs/log.h"
@@ -21,12 +22,6 @@ enum {
     DRILL_OPEN_MS = 5000,
     DRILL_LIST_MS = 30000,
 };
-
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 
 /* ---- Drill ---- */
 
@@ -44,7 +39,7 @@ static struct err *kill_guardian(const struct agent *a)
     if (!a->guard_watch)
         return err_new(ERR_CONFLICT, "no guardian is connected");
     TRY(guard_process(a->guard_watch, &pid));
-    CLEANUP(fd_close) int fd = pidfd_open(pid, 0);
+    AUTO(fd) int fd = pidfd_open(pid, 0);
     if (fd < 0)
         return err_os(errno, "open the guardian's process %d", (int)pid);
     if (!is_connected(a->guard_watch))

@@ -11,6 +11,7 @@
 #include <yaml.h>
 
 #include "common/base/buf.h"
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 
 struct conf {
@@ -239,12 +240,6 @@ void conf_free(struct conf *c)
 
 /* ---- Reading ---- */
 
-static void fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
-
 static struct err *slurp(const char *path, int fd, struct buf *text)
 {
     while (text->len <= CONF_MAX_BYTES) {
@@ -296,7 +291,7 @@ static struct err *check_trust(const char *path, const struct stat *file)
 
 static struct err *read_file(const char *path, bool trusted, struct conf **out)
 {
-    CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    AUTO(fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
         return err_os(errno, "open '%s'", path);

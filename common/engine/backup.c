@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
 #include "common/engine/check.h"
@@ -98,7 +99,7 @@ static void parent_node(struct backup *b, const char *path, const char *name,
                         struct node *out)
 {
     struct stat st;
-    AUTO_FD int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 && fstat(fd, &st) == 0) {
         struct err *e = scan_node(b->names, fd, "", fd, &st, out);
         if (!e) {
@@ -294,7 +295,7 @@ static struct err *run_walk(struct backup *b, const struct strings *parts,
                             struct backup_result *out)
 {
     struct digest old;
-    AUTO_FD int fd = open(b->opts->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int fd = open(b->opts->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open directory '%s'", b->opts->source);
     /* Without the right to look, a snapshot is a directory like others. */
@@ -424,7 +425,7 @@ struct err *backup_run_on_base(struct repo *r, const struct backup_opts *opts,
     struct base base = {.dir_fd = -1};
     struct backup_opts with = *opts;
     struct base_look look;
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     *out = (struct backup_result){0};
     problems_init(&out->problems);
     TRY(scan_open_dir(AT_FDCWD, opts->source, &fd));

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
 #include "common/engine/beneath.h"
@@ -52,8 +53,8 @@ static struct err *open_older(struct backup *b, const struct backup_file *f,
                               uint64_t size, int *out)
 {
     struct stat old_st, new_st;
-    AUTO_FD int dir = -1;
-    AUTO_FD int fd = -1;
+    AUTO(fd) int dir = -1;
+    AUTO(fd) int fd = -1;
     const struct base *base = b->opts->base;
     const char *name = NULL;
     AUTO(str)
@@ -65,15 +66,14 @@ static struct err *open_older(struct backup *b, const struct backup_file *f,
     if ((uint64_t)old_st.st_size != size || !base_is_sealed(&base->look, fd, &old_st) ||
         !base_is_sealed(&b->look, f->fd, &new_st))
         return err_new(ERR_CONFLICT, "a capture's file is not sealed");
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 
 static struct err *compare(struct backup *b, const struct backup_file *f,
                            struct backup_known *k)
 {
-    AUTO_FD int older = -1;
+    AUTO(fd) int older = -1;
     TRY(open_older(b, f, k->starts[k->n], &older));
     return extents_changed(b->look.kind, older, f->fd,
                            f->dir->chunk_bytes ? f->dir->chunk_bytes : GEAR_MIN,

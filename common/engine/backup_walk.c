@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/backup_own.h"
 #include "common/repo/reader.h"
@@ -245,7 +246,7 @@ static bool is_lost_subvolume(const struct backup *b, const struct backup_dir *d
     if (b->look.seal != BASE_SNAPSHOT || !S_ISDIR(st->st_mode) ||
         st->st_ino != BTRFS_EMPTY_SUBVOL_DIR_OBJECTID)
         return false;
-    AUTO_FD int fd = openat(d->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd) int fd = openat(d->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd >= 0 && extents_kind_of(fd) == EXTENTS_BTRFS;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
+#include "common/base/fd.h"
 #include "common/base/hex.h"
 #include "common/base/mem.h"
 #include "common/engine/scan.h"
@@ -119,7 +120,7 @@ static bool looks_alike(const struct base_look *then, const struct base_look *no
 static struct err *open_alike(const char *dir, const struct base_look *then, int *out)
 {
     struct base_look now;
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     struct err *e = scan_open_dir(AT_FDCWD, dir, &fd);
     if (!e)
         e = base_look(fd, &now);
@@ -135,8 +136,7 @@ static struct err *open_alike(const char *dir, const struct base_look *then, int
                        dir);
     if (!looks_alike(then, &now))
         return err_new(ERR_CONFLICT, "'%s' was changed since it was stored", dir);
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 
@@ -144,7 +144,7 @@ struct err *base_remember(const char *file, const char *repo, const char *dir,
                           const struct base_look *look, const struct digest *snapshot)
 {
     AUTO_BUF struct buf text = {0};
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     char hex[65], uuid[2 * sizeof look->uuid + 1];
     TRY(open_alike(dir, look, &fd));
     digest_hex(snapshot, hex);

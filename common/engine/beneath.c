@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/scan.h"
 
@@ -34,7 +35,7 @@ static size_t step_length(const char *path)
 
 struct err *beneath_open_dir(int root_fd, const char *path, int *out)
 {
-    AUTO_FD int fd = open_step(root_fd, ".");
+    AUTO(fd) int fd = open_step(root_fd, ".");
     if (fd < 0)
         return err_os(errno, "open directory");
     while (*path) {
@@ -45,14 +46,13 @@ struct err *beneath_open_dir(int root_fd, const char *path, int *out)
         int next = open_step(fd, step);
         if (next < 0)
             return err_os(errno, "open directory '%s'", step);
-        scan_close(fd);
+        fd_close(&fd);
         fd = next;
         path += n;
         while (*path == '/')
             path++;
     }
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 

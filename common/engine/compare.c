@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/find.h"
 #include "common/engine/scan.h"
@@ -64,7 +65,7 @@ static struct err *compare_content(struct comparison *c, int fd, const struct no
 static struct err *compare_file(struct comparison *c, int dir_fd, const struct node *nd)
 {
     struct stat st;
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     TRY(scan_open_file(dir_fd, nd->name, &fd, &st));
     if ((uint64_t)st.st_size != nd->size)
         return err_new(ERR_CORRUPT,
@@ -87,7 +88,7 @@ static struct err *compare_node(struct comparison *c, int dir_fd, const struct n
         return compare_file(c, dir_fd, nd);
     if (nd->type != NODE_DIR)
         return NULL;
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     TRY(scan_open_dir(dir_fd, nd->name, &fd));
     return compare_dir(c, &nd->subtree, fd);
 }
@@ -146,7 +147,7 @@ static struct err *compare_dir(struct comparison *c, const struct digest *tree, 
 
 static struct err *compare_top(struct comparison *c, const struct node *nd)
 {
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     if (nd->type != NODE_DIR)
         return err_new(ERR_CORRUPT, "'%s' is not a directory in the snapshot",
                        c->opts->path);

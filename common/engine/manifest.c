@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/scan.h"
 
@@ -95,7 +96,7 @@ static struct err *load(struct manifest *m, const char *file)
 {
     struct stat st;
     size_t entries = 0;
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     TRY(scan_open_file(AT_FDCWD, file, &fd, &st));
     if (st.st_size == 0)
         return err_new(ERR_CORRUPT, "it is empty");

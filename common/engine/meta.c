@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/restore.h"
 #include "common/engine/scan.h"
@@ -156,7 +157,7 @@ struct err *meta_apply(int fd, const struct node *nd, bool fresh)
 
 struct err *meta_apply_at(int dir_fd, const char *name, const struct node *nd)
 {
-    AUTO_FD int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd) int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open");
     struct stat st;

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/beneath.h"
 #include "common/engine/find.h"
@@ -307,7 +308,7 @@ static void visit_entry(struct restore *r, struct level *l, struct node *nd, int
 
 static void visit_entries(struct restore *r, struct level *l, struct tree_stream *s)
 {
-    AUTO_FD int dir_fd = -1;
+    AUTO(fd) int dir_fd = -1;
     struct node *nd = NULL;
     while (!restore_is_cancelled(r)) {
         restore_report(r);
@@ -444,7 +445,7 @@ static struct err *make_beneath(const struct restore_opts *o, const char *path, 
 {
     AUTO(str) char *copy = mem_strdup(path);
     char *rest = copy, *part;
-    AUTO_FD int fd = open(o->below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int fd = open(o->below, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open directory '%s'", o->below);
     while ((part = strsep(&rest, "/"))) {
@@ -456,11 +457,10 @@ static struct err *make_beneath(const struct restore_opts *o, const char *path, 
         if (!o->dry_run && mkdirat(fd, part, 0700) && errno != EEXIST)
             return err_os(errno, "make directory '%s'", part);
         TRY(beneath_open_dir(fd, part, &next));
-        scan_close(fd);
+        fd_close(&fd);
         fd = next;
     }
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 

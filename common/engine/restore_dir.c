@@ -6,6 +6,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/beneath.h"
 #include "common/engine/meta.h"
@@ -31,7 +32,7 @@ struct restore_dir *restore_dir_hold(struct restore_dir *d)
 
 static struct err *finish(struct restore *r, const struct restore_dir *d)
 {
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     TRY(restore_dir_open(r, d, &fd));
     return meta_apply(fd, &d->node, d->fresh && !d->inherits);
 }
@@ -87,8 +88,9 @@ struct err *restore_dir_open(struct restore *r, const struct restore_dir *d, int
 static struct err *adopt(struct restore *r, struct restore_dir *d, int parent_fd,
                          const struct stat *st)
 {
-    AUTO_FD int fd = openat(parent_fd, *d->name ? d->name : ".",
-                            O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd)
+    int fd = openat(parent_fd, *d->name ? d->name : ".",
+                    O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     char path[64];
     if (fd < 0)
         return err_os(errno, "open directory");
@@ -140,7 +142,7 @@ static struct err *make_in(struct restore *r, struct restore_dir *d, int parent_
 
 static struct err *ensure(struct restore *r, struct restore_dir *d)
 {
-    AUTO_FD int parent_fd = -1;
+    AUTO(fd) int parent_fd = -1;
     if (!d->parent) {
         struct stat st;
         if (r->root_fd < 0) /* a dry run, and there is no target */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/restore_own.h"
 #include "common/engine/scan.h"
@@ -117,7 +118,7 @@ static struct err *remove_tree(struct restore *r, int dir_fd, const char *name, 
     if (depth > REMOVE_DEPTH_MAX)
         return err_new(ERR_LIMIT, "directories nest deeper than %d", REMOVE_DEPTH_MAX);
     if (r->opts->remove) {
-        AUTO_FD int fd = -1;
+        AUTO(fd) int fd = -1;
         TRY(scan_open_dir(dir_fd, name, &fd));
         struct stat inside;
         if (fstat(fd, &inside) || inside.st_dev != dev)
@@ -186,7 +187,7 @@ static struct err *drop_known(struct restore *r, const struct digest *tree,
 void restore_remove_others(struct restore *r, const struct restore_dir *d,
                            const struct digest *tree, bool taken)
 {
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     struct strings names = {0};
     if (!r->opts->remove || !d->there || d->fresh)
         return;

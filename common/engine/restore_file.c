@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/meta.h"
 #include "common/engine/restore_own.h"
@@ -99,7 +100,7 @@ static struct err *create(struct restore_file *f, int dir_fd, int *out)
 static struct err *allow_writing(int dir_fd, const char *name)
 {
     char path[64];
-    AUTO_FD int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    AUTO(fd) int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
         return err_new(ERR_CONFLICT, "it was replaced while being restored");
@@ -115,7 +116,7 @@ static struct err *open_again(const struct restore_file *f, int dir_fd, int *out
 {
     enum { FLAGS = O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC };
     struct stat st;
-    AUTO_FD int fd = openat(dir_fd, f->node.name, FLAGS);
+    AUTO(fd) int fd = openat(dir_fd, f->node.name, FLAGS);
     if (fd < 0 && errno == EACCES) {
         TRY(allow_writing(dir_fd, f->node.name));
         fd = openat(dir_fd, f->node.name, FLAGS);
@@ -127,8 +128,7 @@ static struct err *open_again(const struct restore_file *f, int dir_fd, int *out
     bool known = f->ino == 0 || (st.st_dev == f->dev && st.st_ino == f->ino);
     if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || !known)
         return err_new(ERR_CONFLICT, "it was replaced while being restored");
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 
@@ -472,7 +472,7 @@ static void do_compare(struct restore_worker *w, const struct restore_job *job)
 {
     struct restore_ref *refs = job->window->refs + job->first;
     const struct restore_file *f = &job->window->files[refs->file];
-    AUTO_FD int fd = -1;
+    AUTO(fd) int fd = -1;
     int dir_fd = -1;
     struct stat st;
     struct err *e = dir_fd_of(w, f->dir, &dir_fd);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/beneath.h"
 #include "common/engine/restore_own.h"
@@ -83,8 +84,8 @@ static struct err *make_way(struct restore *r, int dir_fd, const char *name,
 
 static struct err *make_link(struct restore *r, const struct later_link *l, bool *made)
 {
-    AUTO_FD int from_fd = -1;
-    AUTO_FD int to_fd = -1;
+    AUTO(fd) int from_fd = -1;
+    AUTO(fd) int to_fd = -1;
     const char *from = NULL;
     struct stat st;
     bool done = false;

@@ -12,6 +12,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/repo/gotext.h"
 
@@ -38,11 +39,6 @@ struct scan_names {
     struct name_list users;
     struct name_list groups;
 };
-
-void scan_close(int fd)
-{
-    close(fd);
-}
 
 struct scan_names *scan_names_new(void)
 {
@@ -114,7 +110,7 @@ struct err *scan_open_dir(int at_fd, const char *name, int *out)
 struct err *scan_open_file(int at_fd, const char *name, int *out, struct stat *st)
 {
     int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    AUTO_FD int fd = openat(at_fd, name, flags | O_NOATIME);
+    AUTO(fd) int fd = openat(at_fd, name, flags | O_NOATIME);
     if (fd < 0 && errno == EPERM)
         fd = openat(at_fd, name, flags);
     if (fd < 0)
@@ -123,8 +119,7 @@ struct err *scan_open_file(int at_fd, const char *name, int *out, struct stat *s
         return err_os(errno, "look at '%s'", name);
     if (!S_ISREG(st->st_mode))
         return err_new(ERR_INVALID, "'%s' is not a regular file any more", name);
-    *out = fd;
-    fd = -1;
+    *out = fd_steal(&fd);
     return NULL;
 }
 

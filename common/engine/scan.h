@@ -12,16 +12,6 @@
 #include "common/repo/snapshot.h"
 #include "common/repo/tree.h"
 
-/* Closes a descriptor when the scope ends; -1 is none. */
-static inline void scan_fd_fini(int *fd);
-#define AUTO_FD CLEANUP(scan_fd_fini)
-void scan_close(int fd);
-static inline void scan_fd_fini(int *fd)
-{
-    if (*fd >= 0)
-        scan_close(*fd);
-}
-
 /* Names of user and group ids, cached; one thread. */
 struct scan_names;
 struct scan_names *scan_names_new(void);

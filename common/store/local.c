@@ -1,4 +1,5 @@
 /* The `local` backend: objects are files below one directory, laid out as restic does. */
+#include "common/base/fd.h"
 #include "common/store/store.h"
 
 #include <dirent.h>
@@ -19,11 +20,6 @@
 static const char *const layout[] = {"data", "index", "keys", "locks", "snapshots"};
 static atomic_uint temp_counter;
 
-void local_fd_close(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
 char *local_temp_name(const char *base)
 {
     return mem_printf("%s-tmp-%d-%u", base, (int)getpid(),
@@ -40,7 +36,7 @@ struct err *local_sync_dir(int fd, const char *what)
 struct err *local_open_parent(struct local *l, const char *name, bool make,
                               const char **base, int *dir_fd)
 {
-    LOCAL_AUTO_FD int fd = fcntl(l->root_fd, F_DUPFD_CLOEXEC, 0);
+    AUTO(fd) int fd = fcntl(l->root_fd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return err_os(errno, "open directory of '%s'", name);
     const char *slash;
@@ -60,8 +56,7 @@ struct err *local_open_parent(struct local *l, const char *name, bool make,
         name = slash + 1;
     }
     *base = name;
-    *dir_fd = fd;
-    fd = -1;
+    *dir_fd = fd_steal(&fd);
     return NULL;
 }
 
@@ -137,7 +132,7 @@ static struct err *local_put(struct store *s, const char *name, const void *data
                              size_t n)
 {
     const char *base = NULL;
-    LOCAL_AUTO_FD int dir_fd = -1;
+    AUTO(fd) int dir_fd = -1;
     TRY_CTX(local_open_parent(local_of(s), name, true, &base, &dir_fd), "store '%s'",
             name);
     TRY_CTX(put_in_dir(dir_fd, base, data, n), "store '%s' in '%s'", name, s->url);
@@ -147,7 +142,7 @@ static struct err *local_put(struct store *s, const char *name, const void *data
 static struct err *local_get(struct store *s, const char *name, uint64_t offset,
                              void *out, size_t n)
 {
-    LOCAL_AUTO_FD int fd = openat(local_of(s)->root_fd, name, O_RDONLY | O_CLOEXEC);
+    AUTO(fd) int fd = openat(local_of(s)->root_fd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_os(errno, "open '%s' in '%s'", name, s->url);
     char *to = out;
@@ -258,7 +253,7 @@ static struct err *clean_dir(int at, const char *name, int64_t before_s, bool de
                              struct store_leftovers *out)
 {
     struct dirent **entries = NULL;
-    LOCAL_AUTO_FD int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return NULL;
     int n = fd < 0 ? -1 : scandirat(fd, ".", &entries, skip_dots, by_bytes);
@@ -312,7 +307,7 @@ static const struct store_vt local_vt = {
  * sync one. */
 static struct err *make_fan(int fd)
 {
-    LOCAL_AUTO_FD int data_fd = openat(fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    AUTO(fd) int data_fd = openat(fd, "data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (data_fd < 0)
         return err_os(errno, "open directory 'data'");
     for (unsigned i = 0; i < 256; i++) {

@@ -14,9 +14,6 @@ static inline struct local *local_of(struct store *s)
     return (struct local *)s;
 }
 
-void local_fd_close(int *fd);
-#define LOCAL_AUTO_FD CLEANUP(local_fd_close)
-
 /* "BASE-tmp-PID-NUMBER": a name that no reader takes for an object. malloc. */
 char *local_temp_name(const char *base) MUST_USE;
 struct err *local_sync_dir(int fd, const char *what) MUST_USE;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/fd.h"
 #include "common/base/mem.h"
 #include "common/store/local_own.h"
 
@@ -178,7 +179,7 @@ static struct err *commit(struct local_upload *u, const char *name)
 {
     struct local *l = local_of(u->upload.store);
     const char *base = NULL;
-    LOCAL_AUTO_FD int dir_fd = -1;
+    AUTO(fd) int dir_fd = -1;
     TRY(local_open_parent(l, name, true, &base, &dir_fd));
     TRY(finish(u));
     TRY(name_it(u, dir_fd, base));

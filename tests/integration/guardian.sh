@@ -234,6 +234,25 @@ case_mount_after_prepare_fails_the_capture() {
     stop_ctl
 }
 
+# Its path leads elsewhere by the time of the capture.
+case_swapped_partition_fails_the_capture() {
+    local swapped=$WORK/btrfs/data
+    start_ctl
+    freeze btrfs swapped 5000
+    mv "$swapped" "$swapped.kept"
+    btrfs -q subvolume create "$swapped"
+    mkdir -m 700 "$swapped/.stillpoint"
+    ask commit swapped btrfs
+    expect "item btrfs error CONFLICT"
+    expect "another folder than the one that was checked"
+    [ -z "$(ls -A "$swapped/.stillpoint")" ] || fail "it captured $(ls -A "$swapped/.stillpoint")"
+    btrfs -q subvolume delete "$swapped" > /dev/null
+    mv "$swapped.kept" "$swapped"
+    goes_on btrfs 1000
+    ask abort swapped
+    stop_ctl
+}
+
 case_nested_subvolume_is_refused() {
     btrfs -q subvolume create "$WORK/btrfs/data/inner" > /dev/null
     mkdir "$WORK/ext4/below"
@@ -489,6 +508,36 @@ case_second_guardian_is_refused() {
     stop_ctl
 }
 
+# How many of the guardian's doers run in real time.
+urgent_doers() {
+    local p n=0
+    for p in $(doers); do
+        chrt -p "$p" | grep -q 'policy: SCHED_RR' && n=$((n + 1))
+    done
+    echo "$n"
+}
+
+case_urgent_only_while_writers_wait() {
+    cp "$WORK/freeze.sh" "$WORK/freeze.kept"
+    printf '#!/bin/sh\nchrt -p $$ >%s/hook-policy\nnice >>%s/hook-policy\n' "$WORK" "$WORK" > "$WORK/freeze.sh"
+    start_ctl
+    freeze btrfs urgent 3000
+    chrt -p "$KEEPER" | grep -q 'policy: SCHED_RR' || fail "$(chrt -p "$KEEPER")"
+    [ "$(urgent_doers)" = 1 ] || fail "$(urgent_doers) doers in real time while writers wait"
+    ask commit urgent btrfs
+    expect "item btrfs ok"
+    [ "$(urgent_doers)" = 0 ] || fail "$(urgent_doers) doers in real time afterwards"
+    ask abort urgent
+    ask arm calm 0 hooked
+    ask freeze calm 3000 1000
+    expect "item hooked ok"
+    ask abort calm
+    stop_ctl
+    grep -q 'policy: SCHED_OTHER' "$WORK/hook-policy" || fail "a hook ran with $(cat "$WORK/hook-policy")"
+    [ "$(tail -1 "$WORK/hook-policy")" = "$(nice)" ] || fail "a hook ran with nice $(tail -1 "$WORK/hook-policy")"
+    mv "$WORK/freeze.kept" "$WORK/freeze.sh"
+}
+
 # Its log goes where nobody reads: no line of it is worth a writer's time.
 case_log_that_nobody_reads_delays_nothing() {
     local log=$WORK/log reader
@@ -574,6 +623,7 @@ else
     one foreign_thaw_is_noticed
     one path_through_a_link_is_refused
     one mount_after_prepare_fails_the_capture
+    one swapped_partition_fails_the_capture
     one nested_subvolume_is_refused
     one foreign_writer_is_refused
     one empty_cgroup_is_refused
@@ -588,6 +638,11 @@ else
     one hijacked_capture_folder_is_refused
     one only_root_may_connect
     one second_guardian_is_refused
+    if chrt -r 1 true 2> /dev/null; then
+        one urgent_only_while_writers_wait
+    else
+        skip urgent_only_while_writers_wait "no real time here"
+    fi
     one log_that_nobody_reads_delays_nothing
     one stop_thaws
     one filesystem_can_be_unmounted_afterwards
