@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { BEATS = 16384 };
+enum { BEATS = 65536 }; /* eleven minutes of one every 10 ms */
 
 /* A file of this size, mapped: noting a beat costs no call. */
 struct beats {
