@@ -9,7 +9,7 @@
 #include "agent/guardian/capture.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/tree.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 
 #define FILES_PER_MS 15 /* a careful guess, to predict the pause */
 

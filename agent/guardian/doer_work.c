@@ -17,7 +17,7 @@
 #include "agent/guardian/prepare.h"
 #include "agent/guardian/quiesce.h"
 #include "agent/guardian/urgency.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"

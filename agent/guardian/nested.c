@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "agent/guardian/place.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 
 /* ---- Mounts ---- */

@@ -14,7 +14,7 @@
 #include "agent/guardian/nested.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/writers.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 
 struct err *prepare_domain(struct prepare *p, unsigned i)

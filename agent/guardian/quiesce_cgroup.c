@@ -15,7 +15,7 @@
 #include "agent/guardian/clock.h"
 #include "agent/guardian/place.h"
 #include "agent/guardian/quiesce.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 
 #define MAX_TASKS 65536

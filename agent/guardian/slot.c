@@ -12,7 +12,7 @@
 
 #include "agent/guardian/answer.h"
 #include "agent/guardian/clock.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/obs/failpoint.h"
 #include "common/obs/log.h"
 

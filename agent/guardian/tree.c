@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "common/base/buf.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "agent/guardian/capture.h"
 

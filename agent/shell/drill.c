@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "agent/shell/agent.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "common/obs/fault.h"
 #include "common/obs/log.h"

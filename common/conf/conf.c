@@ -11,7 +11,7 @@
 #include <yaml.h>
 
 #include "common/base/buf.h"
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 
 struct conf {

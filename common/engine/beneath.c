@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/scan.h"
 

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/scan.h"
 

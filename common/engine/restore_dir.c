@@ -6,7 +6,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/beneath.h"
 #include "common/engine/meta.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/base/mem.h"
 #include "common/engine/beneath.h"
 #include "common/engine/restore_own.h"

@@ -1,5 +1,5 @@
 /* The `local` backend: objects are files below one directory, laid out as restic does. */
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 #include "common/store/store.h"
 
 #include <dirent.h>

@@ -1,7 +1,7 @@
 /* File descriptors with an owner: AUTO(fd) int f = open(…) closes with its scope, if it
  * opened at all. */
-#ifndef COMMON_BASE_FD_H
-#define COMMON_BASE_FD_H
+#ifndef COMMON_FILE_FD_H
+#define COMMON_FILE_FD_H
 
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-#include "common/base/fd.h"
+#include "common/file/fd.h"
 
 #include <errno.h>
 
