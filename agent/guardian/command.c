@@ -14,6 +14,7 @@
 
 #include "agent/guardian/clock.h"
 #include "agent/guardian/urgency.h"
+#include "common/obs/log.h"
 
 void command_init(struct command *c, char **argv, size_t n)
 {
@@ -37,19 +38,11 @@ static void become(const struct command *c, int output)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     int null = open("/dev/null", O_RDWR);
     dup2(null, STDIN_FILENO);
-    dup2(output >= 0 ? output : null, STDOUT_FILENO);
-    dup2(output >= 0 ? output : null, STDERR_FILENO);
+    dup2(output, STDOUT_FILENO);
+    dup2(output, STDERR_FILENO);
     close_range(3, ~0U, 0);
     execve(c->argv[0], c->argv, environment);
     _exit(127);
-}
-
-pid_t command_start(const struct command *c, int output)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        become(c, output);
-    return pid;
 }
 
 /* The end of what the command printed, as one line. */
@@ -127,7 +120,9 @@ struct err *command_run(const struct command *c, int64_t timeout_ms)
     int pipe_fds[2];
     if (pipe2(pipe_fds, O_CLOEXEC) != 0)
         return err_os(errno, "make a pipe for '%s'", c->argv[0]);
-    pid_t pid = command_start(c, pipe_fds[1]);
+    pid_t pid = fork();
+    if (pid == 0)
+        become(c, pipe_fds[1]);
     int os = errno;
     close(pipe_fds[1]);
     if (pid < 0) {
@@ -152,4 +147,18 @@ struct err *command_run(const struct command *c, int64_t timeout_ms)
     waitpid(pid, &status, 0);
     return err_new(ERR_TIMEOUT, "'%s' did not end within %lld ms and was killed%s%s",
                    c->argv[0], (long long)timeout_ms, o.len ? ": " : "", o.text);
+}
+
+pid_t command_start(const struct command *c, int64_t timeout_ms)
+{
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_range(3, ~0U, 0);
+    struct err *e = command_run(c, timeout_ms);
+    int status = e ? 1 : 0;
+    log_err(LOG_LEVEL_ERROR, "guardian", "command", e);
+    _exit(status);
 }

@@ -17,6 +17,8 @@
 #include "common/obs/log.h"
 
 #define NO_CONN (-1)
+/* Who runs a thaw command keeps its time; if it does not, we do. */
+#define HOOK_SPARE_MS 200
 
 /* One reply is made at a time, by the one keeper thread: too large for the stack. */
 static struct guard_reply reply_buffer;
@@ -139,9 +141,9 @@ static void note_thawed(struct slot *s, unsigned domain, enum quiesce_thaw resul
 static void start_thaw_hook(struct slot *s, unsigned domain)
 {
     struct slot_domain *d = &s->domains[domain];
-    d->hook_pid = command_start(&d->thaw, STDERR_FILENO);
+    d->hook_pid = command_start(&d->thaw, d->first->quiesce.timeout_ms);
     d->hook_pidfd = d->hook_pid > 0 ? pidfd_open(d->hook_pid, 0) : -1;
-    d->hook_until_ms = clock_ms() + d->first->quiesce.timeout_ms;
+    d->hook_until_ms = clock_ms() + d->first->quiesce.timeout_ms + HOOK_SPARE_MS;
     if (d->hook_pid < 0)
         note_thawed(s, domain, QUIESCE_THAW_FAILED);
 }

@@ -550,6 +550,8 @@ case_log_that_nobody_reads_delays_nothing() {
     timeout 20 grep -q -m 1 "guardian ready" <&"$reader" || fail "it does not start"
     dd if=/dev/zero of="$log" bs=4096 oflag=nonblock 2> /dev/null
     dd if=/dev/zero of="$log" bs=1 oflag=nonblock 2> /dev/null
+    cp "$WORK/thaw.sh" "$WORK/thaw.kept"
+    sed -i '2i echo going on' "$WORK/thaw.sh"
     start_ctl
     freeze ext4 unread 1000
     goes_on ext4 2000
@@ -558,6 +560,12 @@ case_log_that_nobody_reads_delays_nothing() {
     expect "item btrfs ok"
     goes_on btrfs 200
     ask abort unread2
+    ask arm unread3 0 hooked
+    ask freeze unread3 5000 1000
+    expect "item hooked ok"
+    ask abort unread3
+    [ -e "$WORK/hook-frozen" ] && fail "a thaw command waits for whoever reads what it prints: $ANSWER"
+    mv "$WORK/thaw.kept" "$WORK/thaw.sh"
     head -c 65536 <&"$reader" > /dev/null
     ask arm read 0 ext4
     ask abort read
