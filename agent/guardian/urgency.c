@@ -7,7 +7,7 @@
 
 #include "common/obs/log.h"
 
-enum { RUNAWAY_US = 2000000, CHORE_NICE = 5 };
+enum { RUNAWAY_US = 10000000, CHORE_NICE = 5 };
 
 static int start_nice;
 

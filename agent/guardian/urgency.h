@@ -4,7 +4,7 @@
  * or CAP_SYS_NICE for both) is left as it is.
  *
  * Real time (sched(7)) only for what takes a moment of a processor's time: a thread that
- * runs on for two seconds is ended by the kernel, and thaws as after any other death. */
+ * runs on for ten seconds is ended by the kernel, and thaws as after any other death. */
 #ifndef AGENT_GUARDIAN_URGENCY_H
 #define AGENT_GUARDIAN_URGENCY_H
 

@@ -263,14 +263,13 @@ proof_time() {
     "$cli" set show "$id" --json | jq -r --arg p "$1" --arg when "$2" '.parts[] | select(.partition == $p) | .proof[$when]'
 }
 front_to_back() {
-    local front back
-    front=$(proof_time front frozenAtNs) back=$(proof_time back frozenAtNs)
-    [[ -n $front && -n $back ]] && ((front < $(frozen_at 2) - boot_ns && $(frozen_at 2) - boot_ns < back)) &&
+    local front between back
+    front=$(proof_time front frozenAtNs) between=$(proof_time ledger frozenAtNs) back=$(proof_time back frozenAtNs)
+    [[ -n $front && -n $between && -n $back ]] && ((front < between && between < back)) &&
         ((back < $(proof_time front thawedAtNs)))
 }
 if [[ $lab_mode == real ]]; then
     tiers_start
-    boot_ns=$(($(date +%s%N) - $(awk '{ printf "%d", $1 * 1000 }' /proc/uptime) * 1000000))
     tiered=('partitions: [node-1/front, node-1/back, node-2/ledger]' 'hold_limit: 8s' 'freeze_timeout: 3s' 'waves:')
     check "one machine may freeze in two waves" group tiered "${tiered[@]}" \
         '  - partitions: [node-1/front]' '  - partitions: [node-2/ledger]' '  - partitions: [node-1/back]'
